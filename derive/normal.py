@@ -1,0 +1,384 @@
+"""The normal form: sums closed, Kronecker deltas contracted, fractions cancelled.
+
+A normal expression is a polynomial in *atoms*: reads, deltas, functions of normal expressions, powers
+of sums, and *connected* sums, i.e. :class:`~derive.nodes.Contraction` nodes whose summand does not
+split into parts that share no bound letter. Equal sums get equal bound letters, so that equal
+things compare equal and cancel. What does not come out equal here is not called different: equality
+is decided elsewhere, by exact evaluation.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import sympy
+from sympy import Add, Expr, Integer, Mul, Pow, Symbol
+
+from derive.errors import DerivationError
+from derive.nodes import (
+    BINDERS,
+    Contraction,
+    Delta,
+    Letter,
+    MaxOver,
+    Read,
+    Softmax,
+    TokenRead,
+    size_symbol,
+    substitute,
+)
+
+MAX_TERMS = 4000
+
+
+def normal(expression: Expr) -> Expr:
+    """The normal form of an expression.
+
+    Raises:
+        DerivationError: If the expression grows beyond ``MAX_TERMS`` terms.
+    """
+    if isinstance(expression, Read | Delta) or not expression.args:
+        return expression
+    if isinstance(expression, Contraction):
+        fresh = {x: x.fresh() for x in expression.letters}
+        return contract(normal(substitute(expression.body, fresh)), list(fresh.values()))
+    if isinstance(expression, Softmax):
+        return Softmax(normal(expression.body), *expression.args[1:])
+    if isinstance(expression, MaxOver):
+        return MaxOver(normal(expression.body), *expression.letters)
+    parts = [normal(a) for a in expression.args]
+    if isinstance(expression, Pow):
+        return _power(parts[0], parts[1])
+    if isinstance(expression, Mul):
+        return expand(_clean(Mul(*parts)))
+    return expand(expression.func(*parts))
+
+
+def expand(expression: Expr) -> Expr:
+    """Multiply out products and positive integer powers, and drop products of exclusive deltas."""
+    expression = sympy.expand(expression, deep=False, mul=True, multinomial=True, log=False, power_base=False, power_exp=False)
+    if expression.is_Add and len(expression.args) > MAX_TERMS:
+        raise DerivationError(
+            f"the expression has more than {MAX_TERMS} terms; split the layer into smaller ones or lower its powers"
+        )
+    if expression.is_Add:
+        return Add(*(_clean(t) for t in expression.args))
+    return _clean(expression)
+
+
+def _clean(term: Expr) -> Expr:
+    """On the support of a free delta δ(a-b) write one letter for both."""
+    if not term.is_Mul:
+        return term
+    changed = True
+    while changed:
+        changed = False
+        for factor in term.args if term.is_Mul else ():
+            pair = _letter_pair(factor)
+            if pair is None:
+                continue
+            keep, drop = sorted(pair, key=lambda x: (x.mark != "", x.mark, x.name))
+            rest = Mul(*(f for f in term.args if f is not factor))
+            if drop in rest.free_symbols:
+                term = factor * substitute(rest, {drop: keep})
+                changed = True
+                break
+    return term
+
+
+def _letter_pair(factor: Expr) -> tuple[Letter, Letter] | None:
+    """The two letters of one size of δ(a-b), if that is what it is."""
+    if not isinstance(factor, Delta):
+        return None
+    symbols = factor.args[0].free_symbols
+    letters = [s for s in symbols if isinstance(s, Letter)]
+    if len(symbols) == 2 and len(letters) == 2 and letters[0].size == letters[1].size:
+        difference = factor.args[0]
+        if difference in (letters[0] - letters[1], letters[1] - letters[0]):
+            return letters[0], letters[1]
+    return None
+
+
+def _power(base: Expr, exponent: Expr) -> Expr:
+    if exponent.is_Integer and exponent.is_positive:
+        return expand(base**exponent)
+    base = cancel(base)
+    # A common factor leaves the power: sqrt(v**2 u) prints and cancels better as |v| sqrt(u).
+    if base.is_Add:
+        content, rest = base.primitive()
+        return content**exponent * rest**exponent
+    return base**exponent
+
+
+# ---------------------------------------------------------------------- fractions
+def cancel(expression: Expr) -> Expr:
+    """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
+    if not _has_denominator(expression):
+        return expression
+    atoms: dict[Expr, Symbol] = {}
+
+    def hide(node: Expr) -> Expr:
+        if node.is_number or node.is_Symbol:
+            return node
+        if isinstance(node, Add | Mul):
+            return node.func(*(hide(a) for a in node.args))
+        if isinstance(node, Pow) and node.exp.is_Rational:
+            return Pow(hide(node.base), node.exp)
+        if node not in atoms:
+            assumptions = {"real": True}
+            if node.is_positive:
+                assumptions = {"positive": True}
+            atoms[node] = sympy.Dummy(f"a{len(atoms)}", **assumptions)
+        return atoms[node]
+
+    top, bottom = sympy.fraction(sympy.cancel(sympy.together(hide(expression))))
+    if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(Add.make_args(bottom)):
+        top, bottom = sympy.expand(-top), sympy.expand(-bottom)
+    # Letters stay letters: only our dummies are put back.
+    return (top / bottom).xreplace({v: k for k, v in atoms.items()})
+
+
+def _has_denominator(expression: Expr) -> bool:
+    for node in _surface(expression):
+        if isinstance(node, Pow) and (node.exp.could_extract_minus_sign() or not node.exp.is_Integer):
+            return True
+    return False
+
+
+def _surface(expression: Expr) -> Iterable[Expr]:
+    """The nodes above the atoms."""
+    yield expression
+    if isinstance(expression, Add | Mul | Pow):
+        for argument in expression.args:
+            yield from _surface(argument)
+
+
+# ---------------------------------------------------------------------- sums
+def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
+    """Σ over ``letters`` of a normal ``body``, closed as far as it goes."""
+    body = expand(body)
+    letters = list(letters)
+    factor: Expr = Integer(1)
+    for letter in [x for x in letters if x not in body.free_symbols]:
+        factor *= size_symbol(letter.size)
+        letters.remove(letter)
+    if not letters or body.is_zero:
+        return expand(factor * body)
+    terms = list(Add.make_args(body))
+    opaque = [t for t in terms if _opaque_letters(t, letters)]
+    if not opaque:
+        return expand(factor * Add(*(_contract_term(t, letters) for t in terms)))
+    plain = Add(*(_contract_term(t, letters) for t in terms if t not in opaque))
+    return expand(factor * (plain + _contract_opaque(Add(*opaque), letters)))
+
+
+def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
+    """Letters under a root or denominator of a sum: there Σ does not distribute."""
+    found: set[Letter] = set()
+    for factor in Mul.make_args(term):
+        if isinstance(factor, Pow) and factor.base.is_Add:
+            found |= factor.base.free_symbols & set(letters)
+    return found
+
+
+def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
+    """Sum first over the letters that stand in numerators only, cancel, then over the others."""
+    hard = _opaque_letters(body, letters) if not body.is_Add else set().union(
+        *(_opaque_letters(t, letters) for t in body.args)
+    )
+    easy = [x for x in letters if x not in hard]
+    if easy:
+        inner = Add(*(contract(t, easy) for t in Add.make_args(body)))
+        return contract(expand(cancel(inner)), [x for x in letters if x in hard])
+    reduced = cancel(body)
+    if not any(_opaque_letters(t, letters) for t in Add.make_args(expand(reduced))):
+        return contract(expand(reduced), letters)
+    constant, dependent = reduced.as_independent(*letters, as_Add=False)
+    used = [x for x in letters if x in dependent.free_symbols]
+    unused = [size_symbol(x.size) for x in letters if x not in used]
+    return constant * Mul(*unused) * rename_bound(Contraction(factored(dependent), *used))
+
+
+def factored(expression: Expr) -> Expr:
+    """Numerator and denominator in factored form, e.g. (x - m)²/(v + ε)."""
+    atoms: dict[Expr, Symbol] = {}
+
+    def hide(node: Expr) -> Expr:
+        if isinstance(node, Add | Mul):
+            return node.func(*(hide(a) for a in node.args))
+        if isinstance(node, Pow) and node.exp.is_Integer:
+            return Pow(hide(node.base), node.exp)
+        if node.is_number or node.is_Symbol and not isinstance(node, Letter):
+            return node
+        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}", real=True))
+
+    hidden = hide(expression)
+    if len(atoms) > 8:
+        return expression
+    top, bottom = sympy.fraction(sympy.factor(hidden))
+    if sum(t.could_extract_minus_sign() for t in Add.make_args(sympy.expand(bottom))) * 2 > len(
+        Add.make_args(sympy.expand(bottom))
+    ):
+        top, bottom = sympy.factor(-top), sympy.factor(-bottom)
+    return (top / bottom).xreplace({v: k for k, v in atoms.items()})
+
+
+def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
+    """Σ over letters of one monomial."""
+    bound = set(letters)
+    factors, bound = _flatten(list(Mul.make_args(term)), bound)
+    collapsed = _apply_deltas(Mul(*factors), bound)
+    if collapsed is None:
+        return Integer(0)
+    term, bound = collapsed
+    if term.is_Add:
+        return contract(term, sorted(bound, key=_letter_key))
+    outside: list[Expr] = []
+    inside: list[Expr] = []
+    for factor in Mul.make_args(term):
+        (inside if factor.free_symbols & bound else outside).append(factor)
+    for letter in list(bound):
+        if not any(letter in f.free_symbols for f in inside):
+            outside.append(size_symbol(letter.size))
+            bound.discard(letter)
+    return Mul(*outside) * Mul(*(_close(part, held) for part, held in _components(inside, bound)))
+
+
+def _flatten(factors: list[Expr], bound: set[Letter]) -> tuple[list[Expr], set[Letter]]:
+    """Σ_j f Σ_k g → Σ_{j,k} f g where g depends on j."""
+    bound = set(bound)
+    flat: list[Expr] = []
+    queue = list(factors)
+    while queue:
+        factor = queue.pop()
+        base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, Integer(1))
+        if isinstance(base, Contraction) and exponent.is_Integer and exponent > 0 and base.free_symbols & bound:
+            for _ in range(int(exponent)):
+                fresh = {x: x.fresh() for x in base.letters}
+                bound |= set(fresh.values())
+                queue += Mul.make_args(substitute(base.body, fresh))
+        else:
+            flat.append(factor)
+    return flat, bound
+
+
+def _apply_deltas(term: Expr, bound: set[Letter]) -> tuple[Expr, set[Letter]] | None:
+    """Use every δ that fixes a bound letter; ``None`` if the term vanishes."""
+    bound = set(bound)
+    progress = True
+    while progress and not term.is_zero and not term.is_Add:
+        progress = False
+        deltas = [f for f in Mul.make_args(term) if isinstance(f, Delta)]
+        for delta in deltas:
+            solved = _solve_delta(delta, bound)
+            if solved is None:
+                continue
+            letter, value = solved
+            rest = Mul(*(f for f in Mul.make_args(term) if f is not delta))
+            term = expand(substitute(rest, {letter: value}))
+            bound.discard(letter)
+            progress = True
+            break
+        if not progress:
+            for first, second in itertools.combinations(deltas, 2):
+                joined = _join_deltas(first, second)
+                if joined is not None:
+                    rest = Mul(*(f for f in Mul.make_args(term) if f is not second))
+                    term = rest * joined
+                    progress = True
+                    break
+    return None if term.is_zero else (term, bound)
+
+
+def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None:
+    """δ(b - e) with bound b and e a letter of the same size or a token: b := e, always in range."""
+    pair = _letter_pair(delta)
+    if pair is not None:
+        for letter, other in (pair, pair[::-1]):
+            if letter in bound and (other not in bound or _letter_key(other) <= _letter_key(letter)):
+                return letter, other
+        return None
+    terms = Add.make_args(delta.args[0])
+    if len(terms) == 2:
+        for left, right in (terms, terms[::-1]):
+            for sign in (1, -1):
+                if sign * left in bound and isinstance(-sign * right, TokenRead):
+                    return sign * left, -sign * right
+    return None
+
+
+def _join_deltas(first: Delta, second: Delta) -> Expr | None:
+    """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride)."""
+    for sign in (1, -1):
+        difference = sympy.expand(first.args[0] + sign * second.args[0])
+        letters = [s for s in difference.free_symbols if isinstance(s, Letter)]
+        if len(letters) == 2 and letters[0].size == letters[1].size:
+            a, b = letters
+            coefficient = difference.coeff(a)
+            if not coefficient.has(Letter) and sympy.expand(coefficient * (a - b) - difference) == 0:
+                return Delta(a - b)
+    return None
+
+
+def _components(factors: list[Expr], bound: set[Letter]) -> list[tuple[Expr, list[Letter]]]:
+    """Parts of a product that share no bound letter."""
+    groups: list[tuple[list[Expr], set[Letter]]] = []
+    for factor in factors:
+        held = factor.free_symbols & bound
+        merged: tuple[list[Expr], set[Letter]] = ([factor], set(held))
+        rest = []
+        for group in groups:
+            if group[1] & merged[1]:
+                merged = (group[0] + merged[0], group[1] | merged[1])
+            else:
+                rest.append(group)
+        groups = [*rest, merged]
+    return [(Mul(*fs), sorted(held, key=_letter_key)) for fs, held in groups]
+
+
+def _letter_key(letter: Letter) -> tuple[bool, str, str]:
+    return (letter.mark != "", letter.name, letter.mark)
+
+
+def _close(summand: Expr, letters: list[Letter]) -> Expr:
+    coefficient, rest = summand.as_coeff_Mul()
+    return coefficient * rename_bound(Contraction(rest, *letters))
+
+
+def rename_bound(node: Contraction) -> Expr:
+    """Give bound letters their canonical names: by size class, ties broken by the smallest text."""
+    by_size: dict[str, list[Letter]] = {}
+    for letter in node.letters:
+        by_size.setdefault(letter.size, []).append(letter)
+    best: tuple[str, Expr] | None = None
+    for orders in itertools.product(*(itertools.permutations(v) for v in by_size.values())):
+        mapping = {
+            letter: Letter(size, size, f"~{rank}")
+            for (size, _), order in zip(by_size.items(), orders, strict=True)
+            for rank, letter in enumerate(order)
+        }
+        body = substitute(node.body, mapping)
+        candidate = Contraction(body, *sorted(mapping.values(), key=lambda x: (x.name, x.mark)))
+        key = str(body) if len(mapping) > 1 else ""
+        if best is None or key < best[0]:
+            best = (key, candidate)
+    assert best is not None
+    return best[1]
+
+
+def inline(expression: Expr, definitions: dict[str, tuple[tuple[Letter, ...], Expr]]) -> Expr:
+    """Replace reads of intermediates by their definitions, everywhere and repeatedly."""
+    if isinstance(expression, Read) and expression.tensor in definitions:
+        letters, value = definitions[expression.tensor]
+        return inline(substitute(value, dict(zip(letters, expression.indices, strict=True))), definitions)
+    if isinstance(expression, Softmax):
+        return inline(expression.expanded(), definitions)
+    if not expression.args or isinstance(expression, Symbol):
+        return expression
+    if isinstance(expression, BINDERS):
+        # Bound letters are renamed apart first, so that no definition is captured.
+        fresh = {x: x.fresh() for x in expression.letters}
+        body = inline(substitute(expression.body, fresh), definitions)
+        return expression.func(body, *fresh.values())
+    return expression.func(*(inline(a, definitions) for a in expression.args))

@@ -1,0 +1,163 @@
+"""Properties decided by evaluation at random points and sizes: generic rank, scale invariance."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from sympy import Expr
+
+from derive import grammar as g
+from derive.errors import DerivationError
+from derive.evaluate import Evaluator, evaluate_size, run_program
+from derive.program import Program
+
+
+def random_sizes(program: Program, rng: np.random.Generator, low: int = 1, high: int = 5) -> tuple[dict[str, int], dict[str, Any]]:
+    """Sizes that fit together, and values for hyperparameters and constructor arguments.
+
+    Args:
+        program: The layer.
+        rng: Source of randomness.
+        low, high: Inclusive range of sizes drawn directly; sizes read off inputs are drawn larger
+            where a computed size depends on them.
+
+    Raises:
+        DerivationError: If no fitting sizes are found.
+    """
+    for attempt in itertools.count():
+        if attempt == 500:
+            raise DerivationError("no sizes found that fit the formulas in [sizes]")
+        symbols = {k: v for k, v in hyper_values(program).items()}
+        sizes: dict[str, int] = {}
+        wide = {n.letter for t in program.sizes.values() if t is not None for n in _nodes(t) if isinstance(n, g.SizeOf)}
+        for size, tree in program.sizes.items():
+            if tree is None:
+                sizes[size] = int(rng.integers(low, high + (6 if size in wide else 0) + 1))
+            elif isinstance(tree, g.Name) and tree.name not in program.spec.hyperparameters:
+                key = tree.name if tree.element is None else f"{tree.name}[{tree.element}]"
+                symbols.setdefault(key, int(rng.integers(low, high + 1)))
+        for tree in program.sizes.values():
+            if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
+                top = tree.arguments[0]
+                factor = 1
+                for node in _nodes(tree.arguments[1]):
+                    if isinstance(node, g.SizeOf):
+                        inner = program.sizes[node.letter]
+                        if isinstance(inner, g.Name):
+                            key = inner.name if inner.element is None else f"{inner.name}[{inner.element}]"
+                            symbols.setdefault(key, int(rng.integers(low, high + 1)))
+                            factor *= int(symbols[key])
+                symbols.setdefault(top.name, factor * int(rng.integers(1, 4)))
+        if complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values()):
+            return sizes, symbols
+
+
+def complete_sizes(program: Program, sizes: dict[str, int], symbols: dict[str, Any]) -> bool:
+    """Fill in computed sizes; false if one cannot be computed or a composed size does not divide."""
+    pending = [s for s in program.sizes if s not in sizes]
+    while pending:
+        for size in pending:
+            tree = program.sizes[size]
+            assert tree is not None
+            try:
+                sizes[size] = evaluate_size(tree, sizes, symbols)
+            except KeyError:
+                continue
+            except ZeroDivisionError:
+                return False
+            break
+        else:
+            return False
+        pending.remove(size)
+    for tree in program.sizes.values():
+        if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
+            whole = evaluate_size(tree.arguments[0], sizes, symbols)
+            part = evaluate_size(tree.arguments[1], sizes, symbols)
+            if part <= 0 or whole % part:
+                return False
+    return True
+
+
+def hyper_values(program: Program) -> dict[str, Any]:
+    """The defaults of the hyperparameters, tuples taken apart."""
+    values: dict[str, Any] = {}
+    for name, value in program.spec.hyperparameters.items():
+        if isinstance(value, tuple):
+            values.update({f"{name}[{k}]": v for k, v in enumerate(value)})
+        elif not isinstance(value, bool):
+            values[name] = value
+    return values
+
+
+def random_tensors(program: Program, sizes: dict[str, int], rng: np.random.Generator) -> dict[str, Any]:
+    """Normal random inputs and parameters over their logical axes; tokens uniform in their range."""
+    tensors: dict[str, Any] = {}
+    for tensor in (*program.inputs, *program.parameters):
+        shape = tuple(sizes[x.size] for x in tensor.letters)
+        if tensor.kind == "token":
+            tensors[tensor.name] = rng.integers(0, token_range(program, tensor.name, sizes), shape)
+        else:
+            tensors[tensor.name] = rng.standard_normal(shape)
+    return tensors
+
+
+def token_range(program: Program, name: str, sizes: dict[str, int]) -> int:
+    """The size of the smallest axis that a token input indexes."""
+    from derive.nodes import TokenRead, reads
+
+    found = []
+    for line in program.lines:
+        for read in reads(line.value):
+            for axis, index in zip(program.tensors[read.tensor].letters, read.indices, strict=True):
+                if isinstance(index, TokenRead) and index.tensor == name:
+                    found.append(sizes[axis.size])
+    return min(found, default=1)
+
+
+def _nodes(tree: g.Tree) -> list[g.Tree]:
+    return [tree, *(n for child in g.children(tree) for n in _nodes(child))]
+
+
+def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> str:
+    """Why K(s,s) cannot be inverted at some sizes, or ``""`` if it always can at random points."""
+    rng = np.random.default_rng(20251222)
+    for _ in range(instances):
+        sizes, symbols = random_sizes(program, rng)
+        evaluator = Evaluator(sizes, random_tensors(program, sizes, rng), symbols)
+        tensors = {**evaluator.tensors, **run_program(program, evaluator)}
+        evaluator = Evaluator(sizes, tensors, symbols)
+        unit = program.unit
+        letters = (*program.site, *unit, *(x.primed for x in unit))
+        kernel = evaluator.array(self_kernel, letters)
+        width = int(np.prod([sizes[x.size] for x in unit]))
+        for matrix in kernel.reshape(-1, width, width):
+            rank = int(np.linalg.matrix_rank(matrix, hermitian=True))
+            if rank < width:
+                where = ", ".join(f"size({k})={v}" for k, v in sorted(sizes.items()))
+                return f"K(s,s) has rank {rank} < {width} at random points (e.g. {where}): no Λ makes it c·I"
+    return ""
+
+
+def unchanged_by_scale(program: Program, expression: Expr, names: tuple[str, ...], instances: int = 2) -> bool:
+    """Whether an expression over inputs and parameters keeps its value when the inputs are scaled.
+
+    Args:
+        program: The layer that the expression belongs to.
+        expression: An expression free in the output's letters.
+        names: The inputs to scale.
+        instances: Random instances that have to agree to 1e-9.
+    """
+    rng = np.random.default_rng(20251222)
+    for _ in range(instances):
+        sizes, symbols = random_sizes(program, rng, 2, 4)
+        tensors = random_tensors(program, sizes, rng)
+        stretched = {k: 3.0 * v if k in names else v for k, v in tensors.items()}
+        values = [
+            Evaluator(sizes, point, {**symbols, "radius": 1.0}).array(expression, program.output.letters)
+            for point in (tensors, stretched)
+        ]
+        if not np.allclose(values[0], values[1], rtol=1e-9, atol=1e-12):
+            return False
+    return True

@@ -1,0 +1,365 @@
+"""A layer as data: :class:`LayerSpec`, read from TOML or built in Python, and never executed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import keyword
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from derive.errors import SpecError
+
+Hyperparameter = int | float | bool | tuple[int, ...]
+
+# Attributes that ``torch.nn.Module`` itself uses: a parameter of that name would shadow them.
+MODULE_ATTRIBUTES = frozenset(
+    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double "
+    "dump_patches eval extra_repr factory_kwargs float forward get_buffer get_extra_state "
+    "get_parameter get_submodule half ipu load_state_dict modules mtia named_buffers named_children "
+    "named_modules named_parameters parameters register_backward_hook register_buffer "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook "
+    "register_full_backward_pre_hook register_load_state_dict_post_hook "
+    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
+    "register_state_dict_pre_hook requires_grad_ reset_parameters set_extra_state set_submodule "
+    "share_memory state_dict to to_empty train training type xpu zero_grad".split()
+)
+RESERVED = frozenset(
+    "self torch nn F Tensor math device dtype size sum mean max softmax None True False radius".split()
+)
+INITS = ("uniform", "zeros", "ones", "normal")
+KEYS = frozenset(
+    "name summary source forward site unit parameters sizes hyperparameters inputs classes stages".split()
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A learnable tensor of a spec.
+
+    Attributes:
+        torch: The attribute's name in the module, which is its key in the state dict.
+        optional: Whether the layer exists without it too (``bias=False``).
+        init: ``uniform`` in ±1/√fan_in (torch's own for affine layers), ``zeros``, ``ones``, ``normal``.
+        fan_in: Letters whose sizes multiply to the fan-in; empty: the letters contracted with it.
+        axes: The letters of its axes, needed only where it is read at index expressions alone.
+    """
+
+    torch: str
+    optional: bool = False
+    init: str = "uniform"
+    fan_in: tuple[str, ...] = ()
+    axes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class Input:
+    """The axes of an input that is read at index expressions.
+
+    Attributes:
+        axes: One entry a storage axis; an entry of several letters composes them.
+        padded_by: The hyperparameter that says how far reads overrun the ends, if the layer offers
+            ``padding_mode`` and ``padding="same"``; every padding mode only changes what is read.
+    """
+
+    axes: tuple[tuple[str, ...], ...]
+    padded_by: str = ""
+
+
+@dataclass(frozen=True)
+class LayerSpec:
+    """A layer in index notation.
+
+    Args:
+        name: The class name's stem, an ASCII identifier.
+        forward: One or more lines ``z[n, i] = W[i, j]*x[n, j] + b[i]``; the last is the output.
+        site: The letters of the output that enumerate sites, as ``"n p"``.
+        unit: The letters of the output that enumerate units; may be empty for a scalar activation.
+        parameters: Symbol → ``Parameter`` or a mapping of its fields.
+        sizes: Letter, or composed letters ``"(g, o)"`` → constructor argument or computed size.
+        hyperparameters: Name → default; integers and tuples of integers may stand in indices, real
+            numbers in formulas, and a boolean named like an optional parameter places its flag.
+        inputs: Symbol → axes, for inputs that are read at index expressions.
+        classes: Correction (``affine-like`` ...) → class name, where the usual one is not wanted.
+        stages: Name → the lines (by the names they define) that form a layer of their own.
+        summary, source: One sentence, and where the layer comes from.
+
+    Raises:
+        SpecError: For anything that design §4 does not allow.
+    """
+
+    name: str
+    forward: str
+    site: str
+    unit: str
+    parameters: Mapping[str, Any]
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, str] = field(default_factory=dict)
+    summary: str = ""
+    source: str = ""
+    file: str | None = field(default=None, compare=False)
+    text: str | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Normalise the tables and check every name; the formulas are checked by the parser."""
+        for key in ("name", "forward", "site", "unit", "summary", "source"):
+            if not isinstance(getattr(self, key), str):
+                raise self.error(f"`{key}` must be a string", key, f'write {key} = "..."')
+            self._check_text(key, getattr(self, key))
+        self._check_name(self.name, "name")
+        if not self.forward.strip():
+            raise self.error("`forward` is empty", "forward", "write z[n, i] = ... there")
+        for key in ("parameters", "sizes", "hyperparameters", "inputs", "classes", "stages"):
+            if not isinstance(getattr(self, key), Mapping):
+                raise self.error(f"`{key}` must be a table", key, f"write [{key}] and one entry a line")
+        freeze = object.__setattr__
+        freeze(self, "parameters", MappingProxyType(dict(self._parameters())))
+        freeze(self, "hyperparameters", MappingProxyType(dict(self._hyperparameters())))
+        freeze(self, "inputs", MappingProxyType(dict(self._inputs())))
+        for key in ("sizes", "classes", "stages"):
+            for name, value in getattr(self, key).items():
+                if not isinstance(value, str):
+                    raise self.error(f"entry of [{key}] must be a string", name, 'put it in "quotes"')
+                self._check_text(name, value)
+            freeze(self, key, MappingProxyType(dict(getattr(self, key))))
+        for name in self.classes.values():
+            self._check_name(name, "classes")
+        self._check_collisions()
+
+    # ------------------------------------------------------------------ checks
+    def error(self, problem: str, symbol: str = "", remedy: str = "", line: int | None = None) -> SpecError:
+        """A :class:`SpecError` placed in this spec's file."""
+        if line is None:
+            line = find_line(self.text, symbol)
+        return SpecError(problem, symbol, remedy, self.file, line)
+
+    def _check_text(self, key: str, value: str) -> None:
+        for character in value:
+            if character == "\n" and key == "forward":
+                continue
+            if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"):
+                raise self.error(
+                    f"`{key}` holds the control character U+{ord(character):04X}",
+                    key,
+                    "remove it; one line of printable text is wanted",
+                )
+
+    def _check_name(self, name: Any, where: str) -> None:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+            raise self.error(
+                f"{where}: a name must be an ASCII identifier that starts with a letter",
+                str(name),
+                "use the letters a-z, digits and _",
+            )
+        if keyword.iskeyword(name) or keyword.issoftkeyword(name) and where != "letter":
+            raise self.error(f"{where}: `{name}` is a Python keyword", name, "choose another name")
+        if name in RESERVED or name.endswith("__"):
+            raise self.error(f"{where}: `{name}` is reserved", name, "choose another name")
+
+    def _parameters(self) -> Iterator[tuple[str, Parameter]]:
+        if not self.parameters:
+            raise self.error(
+                "the spec declares no parameter",
+                "parameters",
+                'write [parameters] and W = { torch = "weight" }',
+            )
+        for symbol, entry in self.parameters.items():
+            self._check_name(symbol, "parameters")
+            if isinstance(entry, Parameter):
+                entry = {f.name: getattr(entry, f.name) for f in fields(Parameter)}
+            if not isinstance(entry, Mapping):
+                raise self.error(
+                    f"parameter `{symbol}` must be a table", symbol, f'write {symbol} = {{ torch = "weight" }}'
+                )
+            self._check_keys(entry, ("torch", "optional", "init", "fan_in", "axes"), symbol)
+            torch_name = entry.get("torch", symbol)
+            self._check_name(torch_name, f"parameter `{symbol}`")
+            if torch_name in MODULE_ATTRIBUTES or torch_name.startswith("_"):
+                raise self.error(
+                    f"parameter `{symbol}`: `{torch_name}` is an attribute of torch.nn.Module",
+                    torch_name,
+                    "choose another name",
+                )
+            optional = entry.get("optional", False)
+            if not isinstance(optional, bool):
+                raise self.error(f"parameter `{symbol}`: optional must be true or false", symbol, "optional = true")
+            init = entry.get("init", "uniform")
+            if init not in INITS:
+                raise self.error(f"parameter `{symbol}`: unknown init `{init}`", str(init), f"one of {', '.join(INITS)}")
+            fan_in = entry.get("fan_in", ())
+            axes = entry.get("axes", ())
+            axes = split_axes(axes) if isinstance(axes, str) else tuple(tuple(a) for a in axes)
+            yield symbol, Parameter(torch_name, optional, init, split_letters(fan_in), axes)
+
+    def _hyperparameters(self) -> Iterator[tuple[str, Hyperparameter]]:
+        for name, value in self.hyperparameters.items():
+            self._check_name(name, "hyperparameters")
+            if name in MODULE_ATTRIBUTES:
+                raise self.error(f"hyperparameter `{name}` is an attribute of torch.nn.Module", name, "rename it")
+            if isinstance(value, list):
+                value = tuple(value)
+            whole = isinstance(value, tuple) and value and all(type(v) is int for v in value)
+            if not (isinstance(value, int | float) or whole):
+                raise self.error(
+                    f"hyperparameter `{name}` needs an integer, a list of integers or a real number as default",
+                    name,
+                    f"write {name} = 1",
+                )
+            yield name, value
+
+    def _inputs(self) -> Iterator[tuple[str, Input]]:
+        for symbol, entry in self.inputs.items():
+            self._check_name(symbol, "inputs")
+            if isinstance(entry, Input):
+                yield symbol, entry
+                continue
+            if isinstance(entry, str):
+                entry = {"axes": entry}
+            if not isinstance(entry, Mapping) or not isinstance(entry.get("axes"), str):
+                raise self.error(f"input `{symbol}` must name its axes", symbol, f'write {symbol} = "n c l"')
+            self._check_keys(entry, ("axes", "padded_by"), symbol)
+            padded_by = entry.get("padded_by", "")
+            if padded_by and padded_by not in self.hyperparameters:
+                raise self.error(
+                    f"input `{symbol}`: padded_by names no hyperparameter", str(padded_by), "declare it"
+                )
+            yield symbol, Input(split_axes(entry["axes"]), padded_by)
+
+    def _check_keys(self, entry: Mapping[str, Any], allowed: tuple[str, ...], symbol: str) -> None:
+        for key in entry:
+            if key not in allowed:
+                raise self.error(f"`{symbol}` has the unknown key `{key}`", str(key), f"allowed: {', '.join(allowed)}")
+
+    def _check_collisions(self) -> None:
+        seen: dict[str, str] = {}
+        for symbol, parameter in self.parameters.items():
+            if parameter.torch in seen:
+                raise self.error(
+                    f"`{seen[parameter.torch]}` and `{symbol}` are both stored as `{parameter.torch}`",
+                    symbol,
+                    "give each its own torch name",
+                )
+            seen[parameter.torch] = symbol
+            if symbol in self.hyperparameters:
+                raise self.error(f"`{symbol}` is a parameter and a hyperparameter", symbol, "rename one")
+            if symbol in self.inputs:
+                raise self.error(f"`{symbol}` is a parameter and an input", symbol, "rename one")
+            flag = self.hyperparameters.get(parameter.torch)
+            if flag is not None and not (isinstance(flag, bool) and parameter.optional):
+                raise self.error(
+                    f"hyperparameter `{parameter.torch}` hides the parameter stored under that name",
+                    parameter.torch,
+                    "rename one, or make the parameter optional and the flag a boolean",
+                )
+        for name in self.inputs:
+            if name in self.hyperparameters:
+                raise self.error(f"`{name}` is an input and a hyperparameter", name, "rename one")
+
+    # ------------------------------------------------------------------ views
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The symbols of the optional parameters, in declared order."""
+        return tuple(s for s, p in self.parameters.items() if p.optional)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content (not of the file's comments or layout), in hexadecimal."""
+        data = {
+            "name": self.name,
+            "summary": self.summary,
+            "source": self.source,
+            "forward": [" ".join(line.split()) for line in self.forward.strip().splitlines() if line.strip()],
+            "site": split_letters(self.site),
+            "unit": split_letters(self.unit),
+            "parameters": [[s, p.torch, p.optional, p.init, p.fan_in, p.axes] for s, p in self.parameters.items()],
+            "sizes": list(self.sizes.items()),
+            "hyperparameters": [[k, v] for k, v in self.hyperparameters.items()],
+            "inputs": [[s, i.axes, i.padded_by] for s, i in self.inputs.items()],
+            "classes": list(self.classes.items()),
+            "stages": list(self.stages.items()),
+        }
+        return hashlib.sha256(json.dumps(data, ensure_ascii=True).encode()).hexdigest()
+
+    def with_(self, **changes: Any) -> LayerSpec:
+        """A copy with other fields."""
+        return replace(self, **changes)
+
+
+def split_letters(text: Any) -> tuple[str, ...]:
+    """``"n p"``, ``"n, p"`` and ``"(g o)"`` → the letters, in order."""
+    if isinstance(text, str):
+        return tuple(re.findall(r"[^\s,()]+", text))
+    return tuple(text)
+
+
+def split_axes(text: str) -> tuple[tuple[str, ...], ...]:
+    """``"n (g c) l"`` → ``(("n",), ("g", "c"), ("l",))``."""
+    parts = re.findall(r"\(([^()]*)\)|([^\s,()]+)", text)
+    return tuple(split_letters(group) if group else (single,) for group, single in parts)
+
+
+def find_line(text: str | None, symbol: str) -> int | None:
+    """The first line of a file that holds a symbol as a word, counted from 1."""
+    if not text or not symbol:
+        return None
+    pattern = re.compile(r"(?<![A-Za-z0-9_])" + re.escape(symbol) + r"(?![A-Za-z0-9_])")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if pattern.search(line.split("#", 1)[0]):
+            return number
+    return None
+
+
+def read_spec(text: str, file: str | None = None) -> LayerSpec:
+    """Read a spec from TOML text.
+
+    Args:
+        text: The content of a spec file.
+        file: The name that errors show.
+
+    Raises:
+        SpecError: If the text is not TOML, has unknown or missing keys, or breaks a rule of the spec.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        match = re.search(r"line (\d+)", str(error))
+        raise SpecError(
+            f"not valid TOML: {error}", "", "compare with `truestep new NAME`", file,
+            int(match.group(1)) if match else None,
+        ) from None
+    for key in data:
+        if key not in KEYS:
+            raise SpecError(
+                f"unknown key `{key}`", key, f"allowed: {', '.join(sorted(KEYS))}", file, find_line(text, key)
+            )
+    for key in ("name", "forward", "site", "unit", "parameters"):
+        if key not in data:
+            raise SpecError(f"the key `{key}` is missing", key, "see `truestep new NAME`", file)
+    return LayerSpec(**data, file=file, text=text)
+
+
+def load_spec(path: str | Path) -> LayerSpec:
+    """Read a spec file.
+
+    Raises:
+        SpecError: If the file cannot be read, is not UTF-8, or is not a spec.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SpecError("the file is not UTF-8 text", "", "save it as UTF-8", str(path)) from None
+    except OSError as error:
+        raise SpecError(
+            f"cannot read the spec: {error.strerror or error}", "", "check the path", str(path)
+        ) from None
+    return read_spec(text, str(path))

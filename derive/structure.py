@@ -1,0 +1,185 @@
+"""What kind of kernel a layer has, read off the expression and never off the layer's name."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import sympy
+from sympy import Add, Expr, Integer, Mul
+
+from derive.errors import DerivationError
+from derive.nodes import Contraction, Delta, Letter, Read, Step, reads, size_symbol, substitute
+from derive.normal import cancel, contract, expand, factored, inline, normal
+from derive.program import Program
+from derive.update import Update, definitions
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The self-kernel K(s,s), classified.
+
+    Attributes:
+        kind: ``isotropic`` (κ I), ``diagonal`` (κ_i δ_ii') or ``anisotropic``.
+        kappa: κ(s), or κ_i(s), in terms of the intermediates; for an anisotropic kernel K_ii'(s) whole.
+        full: The same with every intermediate written out.
+        parameter_dependent: Whether κ depends on the parameters.
+        constant: Whether κ is the same for every input and parameter.
+        mean: ``(letters, value)`` of the smallest set of site letters over which κ's mean is constant
+            although κ is not, or ``None``.
+        vanishing: Why κ is 0 on an open set, or ``None``.
+    """
+
+    kind: str
+    kappa: Expr
+    full: Expr
+    parameter_dependent: bool
+    constant: bool
+    mean: tuple[tuple[Letter, ...], Expr] | None
+    vanishing: str | None
+
+
+def unit_delta(unit: tuple[Letter, ...]) -> Expr:
+    """δ_ii' over all unit letters."""
+    return Mul(*(Delta(x - x.primed) for x in unit))
+
+
+def on_diagonal(expression: Expr, unit: tuple[Letter, ...]) -> Expr:
+    """The expression at i' = i."""
+    return normal(substitute(expression, {x.primed: x for x in unit}))
+
+
+def is_diagonal(expression: Expr, unit: tuple[Letter, ...]) -> bool:
+    """Whether every term carries δ_ii' for every unit letter."""
+    wanted = {Delta(x - x.primed) for x in unit}
+    return all(wanted <= set(Mul.make_args(t)) for t in Add.make_args(expand(expression)) if t != 0)
+
+
+def simplest(expression: Expr) -> Expr:
+    """As it is, cancelled, or factored, whichever is shortest."""
+    candidates = [expression, cancel(expression)]
+    if len(Add.make_args(expression)) > 3:
+        candidates.append(factored(expression))
+    return min(candidates, key=lambda e: (len(str(e)), str(e)))
+
+
+def classify(update: Update) -> Structure:
+    """Classify the self-kernel of a layer.
+
+    Raises:
+        DerivationError: If the self-kernel is 0: the output does not depend on the parameters.
+    """
+    program = update.program
+    unit = program.unit
+    compact = update.self_kernel
+    full = normal(inline(compact, definitions(program))) if program.lines[:-1] else compact
+    if full == 0:
+        raise DerivationError("the self-kernel is 0: no parameter moves this activation")
+    diagonal = is_diagonal(compact, unit) or is_diagonal(full, unit)
+    if not diagonal:
+        compact, full = simplest(compact), simplest(full)
+        dependent = _reads_parameter(program, full)
+        return Structure("anisotropic", full if not dependent else compact, full, dependent, not reads(full), None, None)
+    compact = on_diagonal(compact, unit)
+    full = cancel(on_diagonal(full, unit))
+    constant = not reads(full)
+    dependent = _reads_parameter(program, full)
+    if constant or (not dependent and _reads_parameter(program, inline(compact, definitions(program)))):
+        compact = full
+    compact = simplest(compact)
+    if constant:
+        compact = full = sympy.factor(full) if len(str(sympy.factor(full))) < len(str(full)) else sympy.expand(full)
+    isotropic = not set(unit) & full.free_symbols
+    return Structure(
+        "isotropic" if isotropic else "diagonal",
+        compact,
+        full,
+        dependent,
+        constant,
+        None if constant or dependent else constant_mean(full, program.site),
+        vanishing(full, program),
+    )
+
+
+def _reads_parameter(program: Program, expression: Expr) -> bool:
+    names = {t.name for t in program.parameters}
+    return any(r.tensor in names for r in reads(expression))
+
+
+def constant_mean(kappa: Expr, site: tuple[Letter, ...]) -> tuple[tuple[Letter, ...], Expr] | None:
+    """The smallest set of site letters whose mean of κ is constant, with that mean."""
+    present = [x for x in site if x in kappa.free_symbols]
+    for count in range(1, len(present) + 1):
+        for letters in itertools.combinations(present, count):
+            fresh = {x: x.fresh() for x in letters}
+            total = contract(expand(substitute(kappa, fresh)), list(fresh.values()))
+            mean = cancel(normal(total) / Mul(*(size_symbol(x.size) for x in letters)))
+            if not reads(mean):
+                return letters, sympy.expand(mean)
+    return None
+
+
+def vanishing(kappa: Expr, program: Program) -> str | None:
+    """Whether switching off units (a step of something that holds parameters) makes κ zero."""
+    parameters = {t.name for t in program.parameters}
+    steps = [s for s in kappa.atoms(Step) if any(r.tensor in parameters for r in reads(s))]
+    for values in itertools.product((0, 1), repeat=min(len(steps), 4)):
+        chosen = {s: Integer(v) for s, v in zip(steps, values, strict=False)}
+        if steps and normal(substitute(kappa, chosen)) == 0:
+            off = ", ".join(f"{s.args[0]} {'>' if v else '<'} 0" for s, v in zip(steps, values, strict=False))
+            return f"κ = 0 wherever {off}: there no step moves the activation, whatever multiplies it"
+    return None
+
+
+def is_positive_sum(expression: Expr) -> bool:
+    """Whether an expression is plainly ≥ 0: a sum of squares and positive constants."""
+    if expression.is_nonnegative:
+        return True
+    return all(_nonnegative(t) for t in Add.make_args(expand(expression)))
+
+
+def _nonnegative(term: Expr) -> bool:
+    coefficient, factors = term.as_coeff_mul()
+    if coefficient.is_negative:
+        return False
+    return all(f.is_nonnegative or isinstance(f, sympy.Pow) and f.exp.is_even for f in factors)
+
+
+def at_zero_input(expression: Expr, inputs: tuple[str, ...]) -> Expr:
+    """The expression with every element of the inputs set to 0."""
+    zeros = {r: Integer(0) for r in reads(expression) if r.tensor in inputs}
+    return normal(_replace_reads(expression, zeros))
+
+
+def _replace_reads(expression: Expr, mapping: dict[Read, Expr]) -> Expr:
+    if isinstance(expression, Read):
+        return mapping.get(expression, expression)
+    if not expression.args or expression.is_Symbol:
+        return expression
+    return expression.func(*(_replace_reads(a, mapping) for a in expression.args))
+
+
+def named(program: Program, expression: Expr) -> Expr:
+    """Write an expanded expression in terms of intermediates where that is shorter.
+
+    E.g. with v = Σ x²/n - (Σ x)²/n², the sum Σ x² is n v + (Σ x)²/n, and what is left after
+    cancelling may be n v/(v + ε).
+    """
+    known = definitions(program)
+    for line in reversed(program.lines[:-1]):
+        if line.target in program.dependent:
+            continue
+        value = normal(inline(line.value, known))
+        symbol = Read(sympy.Symbol(line.target), *line.letters)
+        for atom in sorted(value.atoms(Contraction) & expression.atoms(Contraction), key=str):
+            hidden = sympy.Dummy("atom")
+            equation = value.xreplace({atom: hidden})
+            slope = sympy.diff(equation, hidden)
+            if slope == 0 or hidden in slope.free_symbols or reads(slope):
+                continue
+            solved = hidden + (symbol - equation) / slope
+            candidate = cancel(expression.xreplace({atom: sympy.expand(solved)}))
+            if len(str(candidate)) < len(str(expression)):
+                expression = candidate
+    apart = cancel(expression - 1) + 1
+    return min((expression, apart), key=lambda e: (len(str(e)), str(e)))
