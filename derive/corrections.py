@@ -31,6 +31,10 @@ from derive.structure import (
 from derive.update import Update, definitions, depends_on_parameters, derive_update
 
 ANSATZE = ("output gauge", "input map", "split gauge", "unit gauge", "matrix gauge")
+NO_CLOSED_FORM = (
+    "κ(μx) = c has no closed form: the input stands inside a function or a denominator"
+)
+Definitions = Mapping[str, tuple[tuple[Letter, ...], Expr]]
 LAMBDA, MU, NU, RATE, RADIUS = "λ", "μ", "ν", "c", "radius"
 
 
@@ -122,23 +126,34 @@ def solve_positive(equation: Expr, unknown: Symbol) -> Expr:
     coefficients = powers_of(equation, unknown)
     if coefficients is None:
         raise DerivationError(f"{equation} = 0 is no polynomial equation for {unknown}")
-    names: dict[Expr, Expr] = {}
-    hidden: Expr = Integer(0)
+    shape = []
     for degree, coefficient in sorted(coefficients.items()):
         sign = -1 if is_positive_sum(-coefficient) else 1
         # A coefficient of λ² or μ² is itself the diagonal of a Gram matrix, so it is not negative.
         known = degree > 0 or sign == -1 or is_positive_sum(coefficient)
-        name = sympy.Dummy(f"a{degree}", positive=True) if known else sympy.Dummy(f"a{degree}", real=True)
-        names[name] = sign * coefficient
-        hidden += sign * name * unknown**degree
-    samples = {n: sympy.Rational(3 if n.is_positive else -7, 5) for n in names}
-    positive = [r for r in sympy.solve(hidden, unknown) if r.xreplace(samples).is_positive]
-    if len(positive) != 1:
-        raise DerivationError(f"{len(positive)} positive roots of {equation} = 0 for {unknown}")
-    root = positive[0].xreplace(names)
+        shape.append((degree, sign, known))
+    roots = positive_roots(tuple(shape), unknown)
+    if len(roots) != 1:
+        raise DerivationError(f"{len(roots)} positive roots of {equation} = 0 for {unknown}")
+    names = {_coefficient(d, known): sign * coefficients[d] for d, sign, known in shape}
+    root = roots[0].xreplace(names)
     if not vanishes(equation.xreplace({unknown: root})):
         raise DerivationError(f"the root {root} does not solve {equation} = 0")
     return root
+
+
+def _coefficient(degree: int, known: bool) -> Symbol:
+    assumptions = {"positive": True} if known else {"real": True}
+    return Symbol(f"a{degree}", **assumptions)
+
+
+@functools.cache
+def positive_roots(shape: tuple[tuple[int, int, bool], ...], unknown: Symbol) -> list[Expr]:
+    """Positive roots of Σ ± a_d unknown^d, an entry ``(d, sign, a_d is positive)`` a term."""
+    names = [_coefficient(d, known) for d, _, known in shape]
+    equation = Add(*(s * a * unknown**d for a, (d, s, _) in zip(names, shape, strict=True)))
+    samples = {a: sympy.Rational(3 if a.is_positive else -7, 5) for a in names}
+    return [r for r in sympy.solve(equation, unknown) if r.xreplace(samples).is_positive]
 
 
 def vanishes(expression: Expr) -> bool:
@@ -147,12 +162,18 @@ def vanishes(expression: Expr) -> bool:
 
 
 # ---------------------------------------------------------------------- extended programs
-def with_line(program: Program, name: str, letters: tuple[Letter, ...], value: Expr, output: Expr) -> Program:
+def with_line(
+    program: Program, name: str, letters: tuple[Letter, ...], value: Expr, output: Expr
+) -> Program:
     """The program with a gauge line (or, for ``value=None``, a gauge input) and a new output."""
     tensors = dict(program.tensors)
     tensors[name] = Tensor(name, "intermediate", tuple((x,) for x in letters))
     tensors["z̃"] = Tensor("z̃", "output", tuple((x,) for x in program.output.letters))
-    lines = (*program.lines, Line(name, letters, value, 0), Line("z̃", program.output.letters, output, 0))
+    lines = (
+        *program.lines,
+        Line(name, letters, value, 0),
+        Line("z̃", program.output.letters, output, 0),
+    )
     return replace(program, tensors=MappingProxyType(tensors), lines=lines)
 
 
@@ -228,16 +249,22 @@ class Solver:
         """z̃ = λ(s) z with λ²κ = c."""
         s = self.structure
         if s.kind != "isotropic":
-            return self.refuse("output gauge", f"K(s,s) is {s.kind}, and one factor for all units keeps it so")
+            return self.refuse(
+                "output gauge", f"K(s,s) is {s.kind}, and one factor for all units keeps it so"
+            )
         return self.scalar_gauge("output gauge", self.site, "λ(s)")
 
     def unit_gauge(self) -> Correction:
         """z̃_i = λ_i(s) z_i with λ_i²κ_i = c."""
         s = self.structure
         if s.kind == "isotropic":
-            return self.refuse("unit gauge", "K(s,s) is isotropic: the unit gauge is the output gauge")
+            return self.refuse(
+                "unit gauge", "K(s,s) is isotropic: the unit gauge is the output gauge"
+            )
         if s.kind == "anisotropic":
-            return self.refuse("unit gauge", "K(s,s) is not diagonal, and factors per unit cannot make it so")
+            return self.refuse(
+                "unit gauge", "K(s,s) is not diagonal, and factors per unit cannot make it so"
+            )
         return self.scalar_gauge("unit gauge", self.program.output.letters, "λ_i(s)")
 
     def scalar_gauge(self, ansatz: str, letters: tuple[Letter, ...], shown: str) -> Correction:
@@ -282,8 +309,7 @@ class Solver:
     def expressed(self, kappa: Expr, unknown: Symbol) -> Expr:
         """λ²κ with κ in its simplest form; falls back to the derived form."""
         wanted = unknown**2 * self.structure.kappa
-        full = normal(inline(kappa - wanted, definitions(self.program)))
-        if cancel(full) != 0:
+        if not self.equal(kappa, wanted):
             raise DerivationError("the scaled layer's kernel is not λ² times the layer's")
         return wanted
 
@@ -300,19 +326,27 @@ class Solver:
         else:
             z = Read(Symbol(self.program.output.target), *self.program.output.letters)
             update = derive_update(with_line(self.program, LAMBDA, letters, gauge, factor * z))
-        solved = {**definitions(self.program), LAMBDA: (letters, gauge)}
-        self.must_be(inline(update.self_kernel, solved), rate)
+        self.must_be(update.self_kernel, {LAMBDA: (letters, gauge)}, rate)
         return update.kernel
 
-    def must_be(self, self_kernel: Expr, rate: Expr) -> None:
-        """K̃(s,s) - c·I = 0, or an error."""
-        unit = self.unit
-        found = normal(self_kernel)
-        if not is_diagonal(found, unit):
+    def must_be(self, self_kernel: Expr, solved: Definitions, rate: Expr) -> None:
+        """K̃(s,s) - c·I = 0 with the solved unknown written out, or an error."""
+        found = normal(inline(self_kernel, solved))
+        if not is_diagonal(found, self.unit):
+            found = normal(inline(found, definitions(self.program)))
+        if not is_diagonal(found, self.unit):
             raise DerivationError("the corrected map's self-kernel is not diagonal")
-        rest = on_diagonal(found, unit) - rate
-        if not vanishes(rest):
-            raise DerivationError(f"the corrected map's self-kernel is not {rate}·I: {cancel(normal(rest))} is left over")
+        found = on_diagonal(found, self.unit)
+        if not self.equal(found, rate):
+            rest = cancel(normal(inline(found - rate, definitions(self.program))))
+            raise DerivationError(
+                f"the corrected map's self-kernel is not {rate}·I: {rest} is left over"
+            )
+
+    def equal(self, left: Expr, right: Expr) -> bool:
+        """Whether two expressions agree, in terms of the intermediates or with them written out."""
+        difference = left - right
+        return vanishes(difference) or vanishes(inline(difference, definitions(self.program)))
 
     def exactness(self, gauge: Expr, rate: Expr) -> str:
         """The class of design §2."""
@@ -328,15 +362,22 @@ class Solver:
         names = float_inputs(program)
         whole = inline(corrected, definitions(program))
         invariant = unchanged_by_scale(program, whole, names)
-        inverse = cancel(normal(inline(1 / gauge, definitions(program))))
-        try:
-            at_zero = at_zero_input(inverse, names)
-            smooth = not at_zero.is_zero and not at_zero.has(sympy.zoo, sympy.nan)
-        except (ZeroDivisionError, DerivationError):
-            smooth = False
+        smooth = self.smooth_at_zero(inline(1 / gauge, definitions(program)), names)
         return SideConditions(
-            invariant, bool(smooth), not depends_on_parameters(program, gauge), 1 if invariant and names else 0
+            invariant,
+            bool(smooth),
+            not depends_on_parameters(program, gauge),
+            1 if invariant and names else 0,
         )
+
+    def smooth_at_zero(self, inverse: Expr, names: tuple[str, ...]) -> bool:
+        """Whether 1/gauge is a finite number other than 0 where all inputs are 0."""
+        undefined = (sympy.zoo, sympy.nan, sympy.oo)
+        at_zero = at_zero_input(inverse, names)
+        if at_zero.has(*undefined):
+            # 0/0 may be a removable singularity.
+            at_zero = at_zero_input(cancel(normal(inverse)), names)
+        return at_zero != 0 and not at_zero.has(*undefined)
 
     # -------------------------------------------------------------- input map
     def input_map(self) -> Correction:
@@ -344,34 +385,55 @@ class Solver:
         s, program = self.structure, self.program
         names = float_inputs(program)
         if s.kind != "isotropic":
-            return self.refuse("input map", f"K(s,s) is {s.kind}, and one factor on the input keeps it so")
+            return self.refuse(
+                "input map", f"K(s,s) is {s.kind}, and one factor on the input keeps it so"
+            )
         if s.parameter_dependent:
-            return self.refuse("input map", "κ depends on the parameters, so a factor on the input would too")
+            return self.refuse(
+                "input map", "κ depends on the parameters, so a factor on the input would too"
+            )
         if not names:
             return self.refuse("input map", "no input holds real numbers")
         if s.constant:
             return self.refuse("input map", "κ is constant: no factor on the input changes it")
         unknown = Symbol(MU, positive=True)
+        # Cheap look first; what is solved below is derived anew.
+        if powers_of(cancel(normal(scale_reads(s.full, unknown, names))), unknown) is None:
+            return self.refuse("input map", NO_CLOSED_FORM)
         stretched = derive_update(rescaled_inputs(program, unknown, names))
         kappa = cancel(on_diagonal(stretched.self_kernel, self.unit))
         if unknown not in kappa.free_symbols:
-            return self.refuse("input map", "κ(μx) does not depend on μ: the layer ignores the input's scale")
+            return self.refuse(
+                "input map", "κ(μx) does not depend on μ: the layer ignores the input's scale"
+            )
         coefficients = powers_of(kappa, unknown)
         if coefficients is None:
-            return self.refuse("input map", "κ(μx) = c has no closed form: the input stands inside a function or a denominator")
+            return self.refuse("input map", NO_CLOSED_FORM)
         constant = coefficients.pop(0, Integer(0))
         if reads(constant):
-            return self.refuse("input map", f"the part {constant} of κ(μx) does not depend on μ, yet varies with the input")
+            return self.refuse(
+                "input map",
+                f"the part {constant} of κ(μx) does not depend on μ, yet varies with the input",
+            )
         degrees = sorted(coefficients)
         step = math.gcd(*degrees)
-        if len(degrees) > 2 or degrees[-1] > 2 * step or degrees[0] != step and len(degrees) > 1:
-            return self.refuse("input map", "κ(μx) = c is a polynomial of degree above two in a power of μ: no usable closed form")
+        if len(degrees) > 2 or degrees[-1] > 2 * step or (degrees[0] != step and len(degrees) > 1):
+            return self.refuse(
+                "input map",
+                "κ(μx) = c is a polynomial of degree above two in a power of μ: no usable closed form",
+            )
         if not all(is_positive_sum(c) for c in coefficients.values()):
             return self.refuse("input map", "κ(μx) = c has no positive solution for every input")
         return self.solved_input_map(unknown, kappa, constant, coefficients, step, names)
 
     def solved_input_map(
-        self, unknown: Symbol, kappa: Expr, constant: Expr, coefficients: dict[int, Expr], step: int, names: tuple[str, ...]
+        self,
+        unknown: Symbol,
+        kappa: Expr,
+        constant: Expr,
+        coefficients: dict[int, Expr],
+        step: int,
+        names: tuple[str, ...],
     ) -> Correction:
         program = self.program
         radius = Symbol(RADIUS, positive=True)
@@ -385,8 +447,7 @@ class Solver:
         letters = tuple(x for x in self.site if x in gauge.free_symbols)
         read = Read(Symbol(MU), *letters)
         update = derive_update(self.rescaled_with_line(read, letters, gauge, names))
-        solved = {**definitions(program), MU: (letters, gauge)}
-        self.must_be(inline(update.self_kernel, solved), rate)
+        self.must_be(update.self_kernel, {MU: (letters, gauge)}, rate)
         terms = self.homogeneous_terms(names)
         corrected = rescaled_inputs(program, gauge, names).output.value
         side = self.side_conditions(gauge, corrected)
@@ -398,7 +459,9 @@ class Solver:
             equation,
             gauge,
             rate,
-            self.exactness(gauge, rate.subs(radius, 1)) if constant != 0 else self.exactness(gauge, Integer(1)),
+            self.exactness(gauge, rate.subs(radius, 1))
+            if constant != 0
+            else self.exactness(gauge, Integer(1)),
             terms,
             update.kernel,
             side,
@@ -410,14 +473,19 @@ class Solver:
             ),
         )
 
-    def rescaled_with_line(self, read: Expr, letters: tuple[Letter, ...], gauge: Expr, names: tuple[str, ...]) -> Program:
+    def rescaled_with_line(
+        self, read: Expr, letters: tuple[Letter, ...], gauge: Expr, names: tuple[str, ...]
+    ) -> Program:
         """z(μ x) with μ as a line of its own."""
         program = self.program
         value = scale_reads(inline(program.output.value, definitions(program)), read, names)
         tensors = dict(program.tensors)
         tensors[MU] = Tensor(MU, "intermediate", tuple((x,) for x in letters))
         full = inline(gauge, definitions(program))
-        lines = (Line(MU, letters, full, 0), Line(program.output.target, program.output.letters, value, 0))
+        lines = (
+            Line(MU, letters, full, 0),
+            Line(program.output.target, program.output.letters, value, 0),
+        )
         return replace(program, tensors=MappingProxyType(tensors), lines=lines)
 
     def homogeneous_terms(self, names: tuple[str, ...]) -> tuple[tuple[int, Expr], ...]:
@@ -431,7 +499,9 @@ class Solver:
                 whole = normal(scale_reads(inline(term, definitions(program)), unknown, names))
                 powers = powers_of(whole, unknown)
                 if powers is None:
-                    raise DerivationError("the input stands inside a function: no factor can be drawn out of it")
+                    raise DerivationError(
+                        "the input stands inside a function: no factor can be drawn out of it"
+                    )
                 for d, part in powers.items():
                     collected.setdefault(d, []).append(part)
             else:
@@ -464,10 +534,18 @@ class Solver:
                 return self.refuse("split gauge", "a parameter's own kernel is not isotropic")
             (varying if reads(value) else constant).append(value)
         if not varying or not constant:
-            which = "no parameter has a constant kernel (no bias)" if varying else "every parameter has a constant kernel"
+            which = (
+                "no parameter has a constant kernel (no bias)"
+                if varying
+                else "every parameter has a constant kernel"
+            )
             return self.refuse("split gauge", f"{which}: there is nothing to split")
         a, b = Add(*varying), Add(*constant)
-        lam, nu, rate = Symbol(LAMBDA, positive=True), Symbol(NU, positive=True), Symbol(RATE, positive=True)
+        lam, nu, rate = (
+            Symbol(LAMBDA, positive=True),
+            Symbol(NU, positive=True),
+            Symbol(RATE, positive=True),
+        )
         equation = lam**2 * a + nu**2 * b - rate
         family = solve_positive(equation, lam)
         members = {}
@@ -475,13 +553,26 @@ class Solver:
         if affine_like.applies and affine_like.gauge is not None:
             gauge = inline(affine_like.gauge, definitions(program))
             if vanishes(equation.xreplace({lam: gauge, nu: gauge, rate: Integer(1)})):
-                members["affine-like"] = {LAMBDA: affine_like.gauge, NU: affine_like.gauge, RATE: Integer(1)}
+                members["affine-like"] = {
+                    LAMBDA: affine_like.gauge,
+                    NU: affine_like.gauge,
+                    RATE: Integer(1),
+                }
         norm_like = self.solve("input map")
-        if norm_like.applies and norm_like.gauge is not None and norm_like.rate is not None and norm_like.terms:
+        if (
+            norm_like.applies
+            and norm_like.gauge is not None
+            and norm_like.rate is not None
+            and norm_like.terms
+        ):
             if {d for d, _ in norm_like.terms} == {0, 1}:
                 gauge = inline(norm_like.gauge, definitions(program))
                 if vanishes(equation.xreplace({lam: gauge, nu: Integer(1), rate: norm_like.rate})):
-                    members["norm-like"] = {LAMBDA: norm_like.gauge, NU: Integer(1), RATE: norm_like.rate}
+                    members["norm-like"] = {
+                        LAMBDA: norm_like.gauge,
+                        NU: Integer(1),
+                        RATE: norm_like.rate,
+                    }
         return Correction(
             "split gauge",
             True,
@@ -495,7 +586,10 @@ class Solver:
             None,
             None,
             MappingProxyType(members),
-            (("split z by parameters with varying and with constant kernel: κ̃ - c", equation), ("solve for λ with ν free", family)),
+            (
+                ("split z by parameters with varying and with constant kernel: κ̃ - c", equation),
+                ("solve for λ with ν free", family),
+            ),
         )
 
     # -------------------------------------------------------------- matrix gauge
@@ -503,7 +597,10 @@ class Solver:
         """z̃ = Λ(s) z with Λ K Λᵀ = c I, by the Cholesky factor K = L Lᵀ: Λ = √c L⁻¹."""
         s, program = self.structure, self.program
         if s.kind != "anisotropic":
-            return self.refuse("matrix gauge", f"K(s,s) is {s.kind}: the {'output' if s.kind == 'isotropic' else 'unit'} gauge does it")
+            return self.refuse(
+                "matrix gauge",
+                f"K(s,s) is {s.kind}: the {'output' if s.kind == 'isotropic' else 'unit'} gauge does it",
+            )
         defect = generic_rank(program, self.update.self_kernel)
         if defect:
             return self.refuse("matrix gauge", defect)
@@ -529,7 +626,10 @@ class Solver:
             None,
             side,
             {},
-            (("K(s,s) is positive definite; factor it", s.kappa), ("K = L Lᵀ, Λ = L⁻¹ solves Λ K Λᵀ = I", s.kappa)),
+            (
+                ("K(s,s) is positive definite; factor it", s.kappa),
+                ("K = L Lᵀ, Λ = L⁻¹ solves Λ K Λᵀ = I", s.kappa),
+            ),
         )
 
 
@@ -543,7 +643,11 @@ def stable_root(root: Expr) -> Expr:
     """(√D - a)/b written as a quotient without cancellation: (D - a²)/(b (√D + a))."""
     numerator, denominator = sympy.fraction(sympy.together(root))
     terms = Add.make_args(sympy.expand(numerator))
-    radical = [t for t in terms if any(isinstance(f, sympy.Pow) and f.exp == sympy.Rational(1, 2) for f in Mul.make_args(t))]
+    radical = [
+        t
+        for t in terms
+        if any(isinstance(f, sympy.Pow) and f.exp == sympy.Rational(1, 2) for f in Mul.make_args(t))
+    ]
     rest = Add(*(t for t in terms if t not in radical))
     if len(radical) != 1 or rest == 0:
         return root
@@ -577,4 +681,3 @@ def solve_corrections(update: Update, structure: Structure) -> tuple[Correction,
         One :class:`Correction` an ansatz, in the order of :data:`ANSATZE`.
     """
     return Solver(update, structure).all()
-

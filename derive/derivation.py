@@ -2,7 +2,7 @@
 
 ``derive(spec)`` runs, for one choice of the optional parameters,
 
-1. :func:`derive.program.program`       spec        → resolved program
+1. :func:`derive.resolve.resolve`         spec        → resolved program
 2. :func:`derive.update.derive_update`  program     → ∂z/∂θ, K(s,s'), self part
 3. :func:`derive.structure.classify`    update      → isotropic / diagonal / anisotropic, constant?
 4. :func:`derive.corrections.solve_corrections`     → one solved or refused ansatz each
@@ -19,7 +19,8 @@ from types import MappingProxyType
 
 from derive.corrections import Correction, solve_corrections
 from derive.errors import SpecError
-from derive.program import Program, program
+from derive.program import Program
+from derive.resolve import resolve
 from derive.spec import LayerSpec
 from derive.structure import Structure, classify
 from derive.update import Update, derive_update
@@ -65,7 +66,11 @@ class Derivation:
     @property
     def nothing_to_correct(self) -> bool:
         """Whether K(s,s) = I already."""
-        return self.structure.constant and self.structure.kind == "isotropic" and self.structure.full == 1
+        return (
+            self.structure.constant
+            and self.structure.kind == "isotropic"
+            and self.structure.full == 1
+        )
 
     def to_text(self) -> str:
         """The numbered steps from the forward map to the corrections, as plain text."""
@@ -105,7 +110,7 @@ def derive(spec: LayerSpec, absent: frozenset[str] = frozenset()) -> Derivation:
         SpecError: If the spec is wrong.
         DerivationError: If a derivation step does not go through.
     """
-    resolved = program(spec, absent)
+    resolved = resolve(spec, absent)
     update = derive_update(resolved)
     structure = classify(update)
     return Derivation(resolved, update, structure, solve_corrections(update, structure))
@@ -116,10 +121,14 @@ def variants(spec: LayerSpec) -> tuple[frozenset[str], ...]:
     optional = spec.optional
     if len(optional) > MAX_OPTIONAL:
         raise spec.error(
-            f"more than {MAX_OPTIONAL} optional parameters", optional[MAX_OPTIONAL], "each doubles the derivations; drop some"
+            f"more than {MAX_OPTIONAL} optional parameters",
+            optional[MAX_OPTIONAL],
+            "each doubles the derivations; drop some",
         )
     return tuple(
-        frozenset(chosen) for count in range(len(optional) + 1) for chosen in itertools.combinations(optional, count)
+        frozenset(chosen)
+        for count in range(len(optional) + 1)
+        for chosen in itertools.combinations(optional, count)
     )
 
 

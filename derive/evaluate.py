@@ -7,8 +7,9 @@ judge both. The arithmetic is that of a :class:`Field`: float64, or residues mod
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,7 +34,7 @@ class Field(Protocol):
         """A SymPy number as an element."""
 
     def add(self, a: Array, b: Array) -> Array:
-        """a + b."""
+        """A + b."""
 
     def multiply(self, a: Array, b: Array) -> Array:
         """A times b."""
@@ -61,7 +62,7 @@ class Float64:
         return float(value)
 
     def add(self, a: Array, b: Array) -> Array:
-        """a + b."""
+        """A + b."""
         return np.asarray(a + b)
 
     def multiply(self, a: Array, b: Array) -> Array:
@@ -71,8 +72,10 @@ class Float64:
     def power(self, base: Array, exponent: sympy.Rational) -> Array:
         """Integer powers exactly, others as real roots."""
         if exponent.is_Integer:
-            return np.asarray(np.asarray(base, dtype=np.float64) ** int(exponent))
-        return np.asarray(np.power(np.asarray(base, dtype=np.float64), float(exponent)))
+            with np.errstate(divide="ignore"):
+                return np.asarray(np.asarray(base, dtype=np.float64) ** int(exponent))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(np.power(np.asarray(base, dtype=np.float64), float(exponent)))
 
     def total(self, a: Array, axes: tuple[int, ...]) -> Array:
         """Sum over axes."""
@@ -161,7 +164,7 @@ class Evaluator:
 
     def of(self, e: Expr) -> Named:
         """The value of an expression as a named array."""
-        if e.is_number and not e.args or isinstance(e, sympy.Rational | sympy.NumberSymbol):
+        if (e.is_number and not e.args) or isinstance(e, sympy.Rational | sympy.NumberSymbol):
             return self.constant(self.field.number(e))
         if isinstance(e, Letter):
             raise DerivationError(f"the index {e} stands where a number is wanted")
@@ -171,7 +174,9 @@ class Evaluator:
             return self.read(e)
         if isinstance(e, Delta):
             value = self.integer(e.args[0])
-            return Named(value.letters, (value.array == 0).astype(np.int64).astype(self.field.dtype))
+            return Named(
+                value.letters, (value.array == 0).astype(np.int64).astype(self.field.dtype)
+            )
         if isinstance(e, Contraction | MaxOver):
             return self.reduce(e)
         if isinstance(e, Softmax):
@@ -210,16 +215,51 @@ class Evaluator:
         return Named(base.letters, self.field.power(base.array, e.exp))
 
     def reduce(self, e: Expr) -> Named:
+        """A sum or a maximum over bound letters."""
+        if isinstance(e, Contraction):
+            return self.summed(e)
         body = self.of(e.body)
-        absent = [x for x in e.letters if x not in body.letters]
         axes = tuple(body.letters.index(x) for x in e.letters if x in body.letters)
         letters = tuple(x for x in body.letters if x not in e.letters)
-        if isinstance(e, MaxOver):
-            return Named(letters, self.field.largest(body.array, axes))
-        array = self.field.total(body.array, axes)
-        for letter in absent:
-            array = self.field.multiply(array, np.array(self.field.number(sympy.Integer(self.sizes[letter.size])), dtype=self.field.dtype))
-        return Named(letters, array)
+        return Named(letters, self.field.largest(body.array, axes))
+
+    def summed(self, e: Contraction) -> Named:
+        """A sum, letter by letter.
+
+        A letter is summed as soon as the factors that hold it are multiplied, which is the plain
+        definition by distributivity and keeps the arrays small.
+        """
+        factors = [self.of(f) for f in Mul.make_args(e.body)]
+        for letter in self.cheapest_first(e.letters, factors):
+            held = [f for f in factors if letter in f.letters]
+            if held:
+                merged = functools.reduce(self.product, held)
+                axis = merged.letters.index(letter)
+                rest = tuple(x for x in merged.letters if x != letter)
+                part = Named(rest, self.field.total(merged.array, (axis,)))
+            else:
+                part = self.constant(self.field.number(sympy.Integer(self.sizes[letter.size])))
+            factors = [f for f in factors if letter not in f.letters] + [part]
+        return functools.reduce(self.product, factors)
+
+    def cheapest_first(
+        self, letters: Sequence[Letter], factors: Sequence[Named]
+    ) -> Iterator[Letter]:
+        """Bound letters in the order in which they make the smallest products."""
+        groups = [set(f.letters) for f in factors]
+        pending = list(letters)
+        while pending:
+            joint = {x: set().union(*(g for g in groups if x in g)) for x in pending}
+            cost = {x: math.prod(self.sizes[y.size] for y in joint[x]) for x in pending}
+            letter = min(pending, key=lambda x: (cost[x], str(x)))
+            pending.remove(letter)
+            groups = [g for g in groups if letter not in g] + [joint[letter] - {letter}]
+            yield letter
+
+    def product(self, a: Named, b: Named) -> Named:
+        """The product over the letters of both."""
+        letters, left, right = self.pair(a, b)
+        return Named(letters, self.field.multiply(left, right))
 
     def read(self, e: Read) -> Named:
         """A gather with zeros outside the range."""
@@ -253,7 +293,9 @@ class Evaluator:
             positions = [self.integer(i) for i in e.indices]
             letters = tuple(dict.fromkeys(x for p in positions for x in p.letters))
             aligned = np.broadcast_arrays(*(self.align(p, letters) for p in positions))
-            return Named(letters, np.asarray(self.tensors[e.tensor])[tuple(aligned)].astype(np.int64))
+            return Named(
+                letters, np.asarray(self.tensors[e.tensor])[tuple(aligned)].astype(np.int64)
+            )
         if isinstance(e, Add | Mul):
             result = self.integer(e.args[0])
             for argument in e.args[1:]:

@@ -1,25 +1,16 @@
-"""Formulas as text → a small syntax tree, by an allow-list walk over Python's ``ast``; nothing is run.
+"""The notation as a closed syntax tree, and the operations on trees that need no names resolved.
 
-The tree is closed: :class:`Number`, :class:`Name`, :class:`Reference`, :class:`Total`,
-:class:`Product`, :class:`Power`, :class:`Call` and :class:`Reduction`. :func:`close_sums` then makes
-the Einstein sums explicit.
+A tree is a :class:`Number`, :class:`Name`, :class:`SizeOf`, :class:`Reference`, :class:`Total`,
+:class:`Product`, :class:`Power`, :class:`Call` or :class:`Reduction`. :func:`close_sums` makes the
+Einstein sums explicit.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import NoReturn
-
-from derive.nodes import FUNCTIONS
-
-REDUCTIONS = ("sum", "mean", "max", "softmax")
-MAX_NODES = 2000
-MAX_EXPONENT = 12
-MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,6 @@ class Reduction:
 
 
 Tree = Number | Name | SizeOf | Reference | Total | Product | Power | Call | Reduction
-Fail = Callable[[str, str, str], NoReturn]
 
 
 @dataclass(frozen=True)
@@ -106,189 +96,7 @@ class Statement:
     text: str
 
 
-class Parser:
-    """Walks one formula; every node that is not on the list is refused by name."""
-
-    def __init__(self, fail: Fail) -> None:
-        """Keep how to fail: ``fail(problem, symbol, remedy)`` raises a ``SpecError``."""
-        self.fail = fail
-
-    def parse(self, text: str) -> Tree:
-        """A formula's text → its tree."""
-        if len(text) > 20_000:
-            self.fail("the formula is longer than 20000 characters", text[:20] + "...", "split it into lines")
-        if not text.isascii():
-            odd = next(c for c in text if not c.isascii())
-            self.fail("a formula is written in ASCII", odd, "use ASCII letters and * for products")
-        if "#" in text or ";" in text or "\\" in text:
-            self.fail("`#`, `;` and a backslash have no place in a formula", text.strip(), "remove it")
-        try:
-            node = ast.parse(text.strip(), mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            reason = getattr(error, "msg", None) or "too deeply nested"
-            self.fail(f"not a formula: {reason}", text.strip()[:80], "write sums of products such as W[i, j]*x[n, j] + b[i]")
-        if sum(1 for _ in ast.walk(node)) > MAX_NODES:
-            self.fail(f"the formula has more than {MAX_NODES} parts", text.strip()[:40] + "...", "name intermediates")
-        try:
-            return self.walk(node)
-        except RecursionError:
-            self.fail("the formula is too deeply nested", text.strip()[:40] + "...", "name intermediates")
-
-    def statement(self, text: str, number: int) -> Statement:
-        """A line ``z[n, (g, o)] = ...`` → a statement."""
-        if len(parts := re.split(r"(?<![=<>!])=(?!=)", text)) != 2:
-            self.fail("a line of `forward` needs exactly one `=`", text.strip(), "write z[n, i] = ...")
-        left = self.parse(parts[0])
-        if isinstance(left, Name) and left.element is None:
-            left = Reference(left.name, ())
-        if not isinstance(left, Reference):
-            self.fail("the left side must be a tensor with plain indices", parts[0].strip(), "write z[n, i] = ...")
-        axes: list[tuple[str, ...]] = []
-        for axis in left.indices:
-            for index in axis:
-                if not isinstance(index, Name) or index.element is not None:
-                    self.fail(
-                        "an index on the left side must be a single letter", parts[0].strip(),
-                        "name the position by a letter and use index expressions on the right",
-                    )
-            axes.append(tuple(index.name for index in axis if isinstance(index, Name)))
-        flat = [letter for axis in axes for letter in axis]
-        for letter in flat:
-            if flat.count(letter) > 1:
-                self.fail("an index occurs twice on the left side", letter, "use two letters")
-        return Statement(left.tensor, tuple(axes), self.parse(parts[1]), number, text.strip())
-
-    # ------------------------------------------------------------------ nodes
-    def walk(self, node: ast.AST) -> Tree:
-        """One ``ast`` node → one tree, or a refusal."""
-        method = getattr(self, f"walk_{type(node).__name__.lower()}", None)
-        if method is None:
-            self.fail(
-                f"`{type(node).__name__}` is not part of the notation", _source(node),
-                "use + - * /, integer powers, reads such as x[n, j] and the listed functions",
-            )
-        tree: Tree = method(node)
-        return tree
-
-    def walk_constant(self, node: ast.Constant) -> Tree:
-        """Integers and decimals, the latter exactly as written."""
-        if type(node.value) not in (int, float):
-            self.fail("only numbers may stand in a formula", _source(node), "remove it")
-        text = repr(node.value)
-        if len(text) > MAX_DIGITS or text in ("inf", "nan"):
-            self.fail("a number is too long", text[:30], f"at most {MAX_DIGITS} characters")
-        return Number(Fraction(text))
-
-    def walk_name(self, node: ast.Name) -> Tree:
-        """A letter, hyperparameter or scalar."""
-        return Name(node.id)
-
-    def walk_unaryop(self, node: ast.UnaryOp) -> Tree:
-        """Signs."""
-        operand = self.walk(node.operand)
-        if isinstance(node.op, ast.UAdd):
-            return operand
-        if isinstance(node.op, ast.USub):
-            return product(Number(Fraction(-1)), operand)
-        self.fail("this operator is not part of the notation", _source(node), "use + - * / **")
-
-    def walk_binop(self, node: ast.BinOp) -> Tree:
-        """The four operations, floor division and integer powers."""
-        left = self.walk(node.left)
-        if isinstance(node.op, ast.Pow):
-            return self.power(left, node)
-        right = self.walk(node.right)
-        if isinstance(node.op, ast.Add):
-            return total(left, right)
-        if isinstance(node.op, ast.Sub):
-            return total(left, product(Number(Fraction(-1)), right))
-        if isinstance(node.op, ast.Mult):
-            return product(left, right)
-        if isinstance(node.op, ast.Div):
-            if isinstance(right, Number) and right.value == 0:
-                self.fail("division by zero", _source(node), "remove it")
-            return product(left, Power(right, -1))
-        if isinstance(node.op, ast.FloorDiv):
-            return Call("//", (left, right))
-        self.fail("this operator is not part of the notation", _source(node), "use + - * / **")
-
-    def power(self, base: Tree, node: ast.BinOp) -> Tree:
-        """``base ** integer``."""
-        exponent = self.walk(node.right)
-        if isinstance(exponent, Product) and all(isinstance(f, Number) for f in exponent.factors):
-            value = Fraction(1)
-            for factor in exponent.factors:
-                value *= factor.value if isinstance(factor, Number) else 1
-            exponent = Number(value)
-        if not isinstance(exponent, Number) or exponent.value.denominator != 1:
-            self.fail("a power must be an integer", _source(node), "use sqrt(...) or exp(...)")
-        if abs(exponent.value) > MAX_EXPONENT:
-            self.fail(f"a power beyond {MAX_EXPONENT}", _source(node), "use a smaller one")
-        return Power(base, int(exponent.value))
-
-    def walk_subscript(self, node: ast.Subscript) -> Tree:
-        """``tensor[index, ...]``, or ``name[0]`` for an element of a tuple."""
-        if not isinstance(node.value, ast.Name):
-            self.fail("only a name may be indexed", _source(node), "write x[n, j]")
-        entries = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-        # x[(g, c)] parses like x[g, c]: with one axis only, the parentheses are read off the text.
-        if isinstance(node.slice, ast.Tuple) and node.slice.col_offset != _first_offset(node.slice):
-            entries = [node.slice]
-        axes: list[tuple[Tree, ...]] = []
-        for entry in entries:
-            parts = entry.elts if isinstance(entry, ast.Tuple) else [entry]
-            if not parts:
-                self.fail("an empty index", _source(node), "write x[n, j]")
-            axes.append(tuple(self.walk(part) for part in parts))
-        return Reference(node.value.id, tuple(axes))
-
-    def walk_call(self, node: ast.Call) -> Tree:
-        """A listed function, ``size(j)`` or a reduction ``sum[j](...)``."""
-        if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
-            self.fail("functions take plain arguments only", _source(node), "remove the keyword")
-        if isinstance(node.func, ast.Subscript):
-            return self.reduction(node, node.func)
-        if not isinstance(node.func, ast.Name):
-            self.fail("this call is not part of the notation", _source(node), "use a listed function")
-        name = node.func.id
-        if name == "size":
-            if len(node.args) != 1 or not isinstance(node.args[0], ast.Name):
-                self.fail("size takes one letter", _source(node), "write size(j)")
-            return SizeOf(node.args[0].id)
-        if name in ("sum", "mean", "softmax"):
-            self.fail(f"{name} needs its index", _source(node), f"write {name}[j](...)")
-        if name not in FUNCTIONS:
-            self.fail(f"unknown function `{name}`", name, f"known: {', '.join(sorted(FUNCTIONS))}, size, sum, mean, softmax")
-        wanted = 2 if name == "max" else 1
-        if len(node.args) != wanted:
-            self.fail(f"{name} takes {wanted} argument(s)", _source(node), "see the notation")
-        return Call(name, tuple(self.walk(a) for a in node.args))
-
-    def reduction(self, node: ast.Call, function: ast.Subscript) -> Tree:
-        """``kind[letters](body)``."""
-        kind = function.value.id if isinstance(function.value, ast.Name) else ""
-        if kind not in REDUCTIONS:
-            self.fail(f"unknown reduction `{kind or _source(function)}`", kind, f"known: {', '.join(REDUCTIONS)}")
-        entries = function.slice.elts if isinstance(function.slice, ast.Tuple) else [function.slice]
-        letters = tuple(e.id for e in entries if isinstance(e, ast.Name))
-        if len(letters) != len(entries) or len(node.args) != 1:
-            self.fail(f"{kind} takes letters and one argument", _source(node), f"write {kind}[j](...)")
-        if kind == "softmax" and len(letters) != 1:
-            self.fail("softmax takes one letter", _source(node), "write softmax[u](...)")
-        return Reduction(kind, letters, self.walk(node.args[0]))
-
-
-def _source(node: ast.AST) -> str:
-    try:
-        return ast.unparse(node)[:80]
-    except (ValueError, RecursionError):
-        return type(node).__name__
-
-
-def _first_offset(node: ast.Tuple) -> int:
-    return node.elts[0].col_offset if node.elts else -1
-
-
+# ---------------------------------------------------------------------- building and walking
 def total(*terms: Tree) -> Tree:
     """A flat sum."""
     flat = [t for term in terms for t in (term.terms if isinstance(term, Total) else (term,))]
@@ -297,11 +105,14 @@ def total(*terms: Tree) -> Tree:
 
 def product(*factors: Tree) -> Tree:
     """A flat product."""
-    flat = [f for factor in factors for f in (factor.factors if isinstance(factor, Product) else (factor,))]
+    flat = [
+        f
+        for factor in factors
+        for f in (factor.factors if isinstance(factor, Product) else (factor,))
+    ]
     return flat[0] if len(flat) == 1 else Product(tuple(flat))
 
 
-# ---------------------------------------------------------------------- Einstein sums
 def children(tree: Tree) -> tuple[Tree, ...]:
     """The parts of a tree, indices included."""
     if isinstance(tree, Total):
@@ -319,10 +130,64 @@ def children(tree: Tree) -> tuple[Tree, ...]:
     return ()
 
 
+def rebuild(tree: Tree, parts: list[Tree]) -> Tree:
+    """The tree with other parts; a reference keeps its own."""
+    if isinstance(tree, Total):
+        return total(*parts)
+    if isinstance(tree, Product):
+        return product(*parts)
+    if isinstance(tree, Power):
+        return replace(tree, base=parts[0])
+    if isinstance(tree, Call):
+        return replace(tree, arguments=tuple(parts))
+    if isinstance(tree, Reduction):
+        return replace(tree, body=parts[0])
+    return tree
+
+
+def map_tree(tree: Tree, change: Callable[[Tree], Tree]) -> Tree:
+    """Rebuild a tree bottom up with ``change(node)``."""
+    parts = [map_tree(child, change) for child in children(tree)]
+    if isinstance(tree, Reference):
+        iterator = iter(parts)
+        tree = Reference(
+            tree.tensor, tuple(tuple(next(iterator) for _ in axis) for axis in tree.indices)
+        )
+    elif parts:
+        tree = rebuild(tree, parts)
+    return change(tree)
+
+
+def nodes(tree: Tree) -> Iterator[Tree]:
+    """The tree and everything in it."""
+    yield tree
+    for child in children(tree):
+        yield from nodes(child)
+
+
+def references(tree: Tree) -> list[Reference]:
+    """References in a tree."""
+    return [n for n in nodes(tree) if isinstance(n, Reference)]
+
+
+def is_plain(tree: Tree) -> bool:
+    """Whether a tree is a bare name."""
+    return isinstance(tree, Name) and tree.element is None
+
+
+def element_of(tree: Tree) -> Tree | None:
+    """``kernel_size[0]`` as an element of a tuple, if it is one."""
+    if isinstance(tree, Reference) and len(tree.indices) == 1 and len(tree.indices[0]) == 1:
+        index = tree.indices[0][0]
+        if isinstance(index, Number) and index.value.denominator == 1 and 0 <= index.value < 16:
+            return Name(tree.tensor, int(index.value))
+    return None
+
+
 def free_names(tree: Tree) -> list[str]:
     """Bare names that occur free inside indices, in order of appearance, with repetitions."""
     if isinstance(tree, Reference):
-        return [n for axis in tree.indices for index in axis for n in _index_names(index)]
+        return [n for axis in tree.indices for index in axis for n in index_names(index)]
     if isinstance(tree, Reduction):
         inner = free_names(tree.body)
         # softmax[u](s[t, u]) is a function of u: it binds u within, and is read at u without.
@@ -330,12 +195,55 @@ def free_names(tree: Tree) -> list[str]:
     return [n for child in children(tree) for n in free_names(child)]
 
 
-def _index_names(tree: Tree) -> list[str]:
+def index_names(tree: Tree) -> list[str]:
+    """Bare names in an index expression."""
     if isinstance(tree, Name):
         return [tree.name] if tree.element is None else []
-    return [n for child in children(tree) for n in _index_names(child)]
+    return [n for child in children(tree) for n in index_names(child)]
 
 
+def all_index_names(tree: Tree) -> list[str]:
+    """Bare names inside all indices, bound ones too."""
+    names = []
+    for node in nodes(tree):
+        if isinstance(node, Reference):
+            names += [n for axis in node.indices for index in axis for n in index_names(index)]
+    return names
+
+
+def check_hyperparameter(
+    tree: Name, value: object, fail: Callable[[str, str, str], NoReturn]
+) -> None:
+    """A hyperparameter is read whole if it is a number, and by element if it is a tuple."""
+    if isinstance(value, bool):
+        fail(f"the flag `{tree.name}` cannot stand in a formula", tree.name, "use a number")
+    if isinstance(value, tuple) != (tree.element is not None):
+        how = f"{tree.name}[0]" if isinstance(value, tuple) else tree.name
+        fail(f"`{tree.name}` is read in the wrong way", tree.name, f"write {how}")
+    if isinstance(value, tuple) and (tree.element or 0) >= len(value):
+        fail(f"`{tree.name}` has {len(value)} elements", tree.name, "use a smaller element")
+
+
+def without(tree: Tree, absent: frozenset[str]) -> Tree | None:
+    """A tree with absent parameters set to zero; ``None`` if nothing is left."""
+    if isinstance(tree, Reference) and tree.tensor in absent:
+        return None
+    if isinstance(tree, Total):
+        kept = [t for t in (without(term, absent) for term in tree.terms) if t is not None]
+        return total(*kept) if kept else None
+    parts = [without(child, absent) for child in children(tree)]
+    if any(part is None for part in parts):
+        vanishes = isinstance(tree, Product | Reference)
+        vanishes |= isinstance(tree, Reduction) and tree.kind != "softmax"
+        if vanishes or (isinstance(tree, Power) and tree.exponent > 0):
+            return None
+        return rebuild(tree, [Number(Fraction(0)) if p is None else p for p in parts])
+    if isinstance(tree, Reference) or not parts:
+        return tree
+    return rebuild(tree, [p for p in parts if p is not None])
+
+
+# ---------------------------------------------------------------------- Einstein sums
 def close_sums(tree: Tree, bound: set[str], is_letter: Callable[[str], bool]) -> Tree:
     """Make the Einstein sums explicit.
 
@@ -370,21 +278,9 @@ def _close(tree: Tree, letter: str) -> tuple[Tree, bool]:
         return Reduction("sum", (letter,), tree), True
     if isinstance(tree, Reduction) and tree.kind == "softmax" and letter in tree.letters:
         return tree, False
-    results = [_close(child, letter) if child in holders else (child, True) for child in children(tree)]
+    results = [
+        _close(child, letter) if child in holders else (child, True) for child in children(tree)
+    ]
     if not all(done for _, done in results):
         return tree, False
-    return _rebuild(tree, [child for child, _ in results]), True
-
-
-def _rebuild(tree: Tree, parts: list[Tree]) -> Tree:
-    if isinstance(tree, Total):
-        return total(*parts)
-    if isinstance(tree, Product):
-        return product(*parts)
-    if isinstance(tree, Power):
-        return replace(tree, base=parts[0])
-    if isinstance(tree, Call):
-        return replace(tree, arguments=tuple(parts))
-    if isinstance(tree, Reduction):
-        return replace(tree, body=parts[0])
-    return tree
+    return rebuild(tree, [child for child, _ in results]), True

@@ -19,6 +19,7 @@ from sympy import Expr, Function, Integer, Symbol
 from sympy.printing.precedence import PRECEDENCE
 
 _FRESH = itertools.count(1)
+_INDEX = Symbol("index", integer=True, nonnegative=True)
 
 
 class Letter(Symbol):
@@ -31,7 +32,12 @@ class Letter(Symbol):
     __slots__ = ("mark", "size")
 
     def __new__(cls, name: str, size: str, mark: str = "") -> Letter:
-        letter: Letter = Symbol.__xnew__(cls, name, integer=True, nonnegative=True)
+        # Symbol.__xnew__ deduces the assumptions anew for each symbol; every letter has the same ones.
+        letter: Letter = Expr.__new__(cls)
+        letter.name = name
+        letter._assumptions = _INDEX._assumptions.copy()
+        letter._assumptions_orig = _INDEX._assumptions_orig
+        letter._assumptions0 = _INDEX._assumptions0
         letter.size = size
         letter.mark = mark
         return letter
@@ -47,7 +53,12 @@ class Letter(Symbol):
 
     def sort_key(self, order: Any = None) -> Any:
         """Sort by name, then mark, then size (SymPy's own key knows only the name)."""
-        return self.class_key(), (1, (f"{self.name}|{self.mark}|{self.size}",)), Integer(1), Integer(1)
+        return (
+            self.class_key(),
+            (1, (f"{self.name}|{self.mark}|{self.size}",)),
+            Integer(1),
+            Integer(1),
+        )
 
     @property
     def primed(self) -> Letter:
@@ -95,7 +106,11 @@ class Read(Expr):
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         name = self.tensor if len(self.tensor) == 1 else rf"\mathrm{{{self.tensor}}}"
-        text = rf"{name}_{{{','.join(printer._print(i) for i in self.indices)}}}" if self.indices else name
+        text = (
+            rf"{name}_{{{','.join(printer._print(i) for i in self.indices)}}}"
+            if self.indices
+            else name
+        )
         return rf"{text}^{{{exp}}}" if exp is not None else text
 
     def _eval_derivative(self, symbol: Symbol) -> Expr:
@@ -120,10 +135,8 @@ class Delta(Expr):
 
     def __new__(cls, difference: Expr) -> Expr:
         difference = sympy.expand(difference)
-        if difference.is_zero:
-            return Integer(1)
-        if difference.is_nonzero and difference.is_number:
-            return Integer(0)
+        if difference.is_Number:
+            return Integer(int(difference == 0))
         if difference.could_extract_minus_sign():
             difference = -difference
         return Expr.__new__(cls, difference)
@@ -155,6 +168,16 @@ class Contraction(Expr):
     """A sum over bound letters, ``Contraction(body, j, k)`` = Σ_j Σ_k body."""
 
     precedence = PRECEDENCE["Add"]
+
+    def __new__(cls, body: Expr, *letters: Letter) -> Expr:
+        """A sum of a sum is one sum."""
+        if isinstance(body, Contraction) and letters:
+            inner = {x: x.fresh() for x in body.letters if x in letters}
+            body, letters = (
+                substitute(body.body, inner),
+                (*letters, *(inner.get(x, x) for x in body.letters)),
+            )
+        return Expr.__new__(cls, body, *letters)
     is_commutative = True
     is_real = True
     is_extended_real = True

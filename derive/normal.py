@@ -9,8 +9,9 @@ is decided elsewhere, by exact evaluation.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, Symbol
@@ -32,6 +33,7 @@ from derive.nodes import (
 MAX_TERMS = 4000
 
 
+@functools.lru_cache(maxsize=1 << 14)
 def normal(expression: Expr) -> Expr:
     """The normal form of an expression.
 
@@ -57,7 +59,16 @@ def normal(expression: Expr) -> Expr:
 
 def expand(expression: Expr) -> Expr:
     """Multiply out products and positive integer powers, and drop products of exclusive deltas."""
-    expression = sympy.expand(expression, deep=False, mul=True, multinomial=True, log=False, power_base=False, power_exp=False)
+    if _multiplies_out(expression):
+        expression = sympy.expand(
+            expression,
+            deep=False,
+            mul=True,
+            multinomial=True,
+            log=False,
+            power_base=False,
+            power_exp=False,
+        )
     if expression.is_Add and len(expression.args) > MAX_TERMS:
         raise DerivationError(
             f"the expression has more than {MAX_TERMS} terms; split the layer into smaller ones or lower its powers"
@@ -65,6 +76,17 @@ def expand(expression: Expr) -> Expr:
     if expression.is_Add:
         return Add(*(_clean(t) for t in expression.args))
     return _clean(expression)
+
+
+def _multiplies_out(expression: Expr) -> bool:
+    """Whether a term holds a sum as a factor: elsewhere SymPy's expansion only costs time."""
+    return any(
+        factor.is_Add
+        or (factor.is_Pow and factor.base.is_Add and factor.exp.is_Integer)
+        for term in Add.make_args(expression)
+        for factor in (term.args if term.is_Mul else (term,))
+        if term is not expression or not expression.is_Add
+    )
 
 
 def _clean(term: Expr) -> Expr:
@@ -112,6 +134,7 @@ def _power(base: Expr, exponent: Expr) -> Expr:
 
 
 # ---------------------------------------------------------------------- fractions
+@functools.lru_cache(maxsize=1 << 12)
 def cancel(expression: Expr) -> Expr:
     """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
     if not _has_denominator(expression):
@@ -133,7 +156,9 @@ def cancel(expression: Expr) -> Expr:
         return atoms[node]
 
     top, bottom = sympy.fraction(sympy.cancel(sympy.together(hide(expression))))
-    if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(Add.make_args(bottom)):
+    if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(
+        Add.make_args(bottom)
+    ):
         top, bottom = sympy.expand(-top), sympy.expand(-bottom)
     # Letters stay letters: only our dummies are put back.
     return (top / bottom).xreplace({v: k for k, v in atoms.items()})
@@ -141,7 +166,9 @@ def cancel(expression: Expr) -> Expr:
 
 def _has_denominator(expression: Expr) -> bool:
     for node in _surface(expression):
-        if isinstance(node, Pow) and (node.exp.could_extract_minus_sign() or not node.exp.is_Integer):
+        if isinstance(node, Pow) and (
+            node.exp.could_extract_minus_sign() or not node.exp.is_Integer
+        ):
             return True
     return False
 
@@ -163,7 +190,7 @@ def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     for letter in [x for x in letters if x not in body.free_symbols]:
         factor *= size_symbol(letter.size)
         letters.remove(letter)
-    if not letters or body.is_zero:
+    if not letters or body == 0:
         return expand(factor * body)
     terms = list(Add.make_args(body))
     opaque = [t for t in terms if _opaque_letters(t, letters)]
@@ -184,8 +211,10 @@ def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
 
 def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
     """Sum first over the letters that stand in numerators only, cancel, then over the others."""
-    hard = _opaque_letters(body, letters) if not body.is_Add else set().union(
-        *(_opaque_letters(t, letters) for t in body.args)
+    hard = (
+        _opaque_letters(body, letters)
+        if not body.is_Add
+        else set().union(*(_opaque_letters(t, letters) for t in body.args))
     )
     easy = [x for x in letters if x not in hard]
     if easy:
@@ -200,6 +229,7 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
     return constant * Mul(*unused) * rename_bound(Contraction(factored(dependent), *used))
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def factored(expression: Expr) -> Expr:
     """Numerator and denominator in factored form, e.g. (x - m)²/(v + ε)."""
     atoms: dict[Expr, Symbol] = {}
@@ -209,7 +239,7 @@ def factored(expression: Expr) -> Expr:
             return node.func(*(hide(a) for a in node.args))
         if isinstance(node, Pow) and node.exp.is_Integer:
             return Pow(hide(node.base), node.exp)
-        if node.is_number or node.is_Symbol and not isinstance(node, Letter):
+        if node.is_number or (node.is_Symbol and not isinstance(node, Letter)):
             return node
         return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}", real=True))
 
@@ -253,7 +283,12 @@ def _flatten(factors: list[Expr], bound: set[Letter]) -> tuple[list[Expr], set[L
     while queue:
         factor = queue.pop()
         base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, Integer(1))
-        if isinstance(base, Contraction) and exponent.is_Integer and exponent > 0 and base.free_symbols & bound:
+        if (
+            isinstance(base, Contraction)
+            and exponent.is_Integer
+            and exponent > 0
+            and base.free_symbols & bound
+        ):
             for _ in range(int(exponent)):
                 fresh = {x: x.fresh() for x in base.letters}
                 bound |= set(fresh.values())
@@ -267,7 +302,7 @@ def _apply_deltas(term: Expr, bound: set[Letter]) -> tuple[Expr, set[Letter]] | 
     """Use every δ that fixes a bound letter; ``None`` if the term vanishes."""
     bound = set(bound)
     progress = True
-    while progress and not term.is_zero and not term.is_Add:
+    while progress and term != 0 and not term.is_Add:
         progress = False
         deltas = [f for f in Mul.make_args(term) if isinstance(f, Delta)]
         for delta in deltas:
@@ -288,7 +323,7 @@ def _apply_deltas(term: Expr, bound: set[Letter]) -> tuple[Expr, set[Letter]] | 
                     term = rest * joined
                     progress = True
                     break
-    return None if term.is_zero else (term, bound)
+    return None if term == 0 else (term, bound)
 
 
 def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None:
@@ -296,7 +331,9 @@ def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None
     pair = _letter_pair(delta)
     if pair is not None:
         for letter, other in (pair, pair[::-1]):
-            if letter in bound and (other not in bound or _letter_key(other) <= _letter_key(letter)):
+            if letter in bound and (
+                other not in bound or _letter_key(other) <= _letter_key(letter)
+            ):
                 return letter, other
         return None
     terms = Add.make_args(delta.args[0])
@@ -316,7 +353,10 @@ def _join_deltas(first: Delta, second: Delta) -> Expr | None:
         if len(letters) == 2 and letters[0].size == letters[1].size:
             a, b = letters
             coefficient = difference.coeff(a)
-            if not coefficient.has(Letter) and sympy.expand(coefficient * (a - b) - difference) == 0:
+            if (
+                not coefficient.has(Letter)
+                and sympy.expand(coefficient * (a - b) - difference) == 0
+            ):
                 return Delta(a - b)
     return None
 
@@ -367,11 +407,13 @@ def rename_bound(node: Contraction) -> Expr:
     return best[1]
 
 
-def inline(expression: Expr, definitions: dict[str, tuple[tuple[Letter, ...], Expr]]) -> Expr:
+def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...], Expr]]) -> Expr:
     """Replace reads of intermediates by their definitions, everywhere and repeatedly."""
     if isinstance(expression, Read) and expression.tensor in definitions:
         letters, value = definitions[expression.tensor]
-        return inline(substitute(value, dict(zip(letters, expression.indices, strict=True))), definitions)
+        return inline(
+            substitute(value, dict(zip(letters, expression.indices, strict=True))), definitions
+        )
     if isinstance(expression, Softmax):
         return inline(expression.expanded(), definitions)
     if not expression.args or isinstance(expression, Symbol):

@@ -11,10 +11,16 @@ from sympy import Expr
 from derive import grammar as g
 from derive.errors import DerivationError
 from derive.evaluate import Evaluator, evaluate_size, run_program
+from derive.nodes import Contraction, Letter, TokenRead, letters_in, reads
 from derive.program import Program
 
+# A relative difference that rounding cannot make; it only ever decides that two things differ.
+WITNESS = 1e-6
 
-def random_sizes(program: Program, rng: np.random.Generator, low: int = 1, high: int = 5) -> tuple[dict[str, int], dict[str, Any]]:
+
+def random_sizes(
+    program: Program, rng: np.random.Generator, low: int = 1, high: int = 5
+) -> tuple[dict[str, int], dict[str, Any]]:
     """Sizes that fit together, and values for hyperparameters and constructor arguments.
 
     Args:
@@ -31,7 +37,13 @@ def random_sizes(program: Program, rng: np.random.Generator, low: int = 1, high:
             raise DerivationError("no sizes found that fit the formulas in [sizes]")
         symbols = {k: v for k, v in hyper_values(program).items()}
         sizes: dict[str, int] = {}
-        wide = {n.letter for t in program.sizes.values() if t is not None for n in _nodes(t) if isinstance(n, g.SizeOf)}
+        wide = {
+            n.letter
+            for t in program.sizes.values()
+            if t is not None
+            for n in g.nodes(t)
+            if isinstance(n, g.SizeOf)
+        }
         for size, tree in program.sizes.items():
             if tree is None:
                 sizes[size] = int(rng.integers(low, high + (6 if size in wide else 0) + 1))
@@ -42,11 +54,15 @@ def random_sizes(program: Program, rng: np.random.Generator, low: int = 1, high:
             if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
                 top = tree.arguments[0]
                 factor = 1
-                for node in _nodes(tree.arguments[1]):
+                for node in g.nodes(tree.arguments[1]):
                     if isinstance(node, g.SizeOf):
                         inner = program.sizes[node.letter]
                         if isinstance(inner, g.Name):
-                            key = inner.name if inner.element is None else f"{inner.name}[{inner.element}]"
+                            key = (
+                                inner.name
+                                if inner.element is None
+                                else f"{inner.name}[{inner.element}]"
+                            )
                             symbols.setdefault(key, int(rng.integers(low, high + 1)))
                             factor *= int(symbols[key])
                 symbols.setdefault(top.name, factor * int(rng.integers(1, 4)))
@@ -91,7 +107,9 @@ def hyper_values(program: Program) -> dict[str, Any]:
     return values
 
 
-def random_tensors(program: Program, sizes: dict[str, int], rng: np.random.Generator) -> dict[str, Any]:
+def random_tensors(
+    program: Program, sizes: dict[str, int], rng: np.random.Generator
+) -> dict[str, Any]:
     """Normal random inputs and parameters over their logical axes; tokens uniform in their range."""
     tensors: dict[str, Any] = {}
     for tensor in (*program.inputs, *program.parameters):
@@ -105,8 +123,6 @@ def random_tensors(program: Program, sizes: dict[str, int], rng: np.random.Gener
 
 def token_range(program: Program, name: str, sizes: dict[str, int]) -> int:
     """The size of the smallest axis that a token input indexes."""
-    from derive.nodes import TokenRead, reads
-
     found = []
     for line in program.lines:
         for read in reads(line.value):
@@ -116,18 +132,70 @@ def token_range(program: Program, name: str, sizes: dict[str, int]) -> int:
     return min(found, default=1)
 
 
-def _nodes(tree: g.Tree) -> list[g.Tree]:
-    return [tree, *(n for child in g.children(tree) for n in _nodes(child))]
+def random_point(
+    program: Program, rng: np.random.Generator, low: int = 1, high: int = 5
+) -> Evaluator:
+    """An evaluator at random sizes and values that knows every line's value too."""
+    sizes, symbols = random_sizes(program, rng, low, high)
+    return with_lines(program, Evaluator(sizes, random_tensors(program, sizes, rng), symbols))
+
+
+def with_lines(program: Program, evaluator: Evaluator) -> Evaluator:
+    """The evaluator with every line's value among its tensors."""
+    tensors = {**evaluator.tensors, **run_program(program, evaluator)}
+    return Evaluator(evaluator.sizes, tensors, evaluator.symbols, evaluator.field)
+
+
+def witness_off_diagonal(program: Program, self_kernel: Expr) -> bool:
+    """Whether a random point shows that K(s,s) is not diagonal; false proves nothing."""
+    evaluator = random_point(program, np.random.default_rng(20251222), 2, 3)
+    unit = program.unit
+    letters = (*program.site, *unit, *(x.primed for x in unit))
+    width = int(np.prod([evaluator.sizes[x.size] for x in unit]))
+    kernel = evaluator.array(self_kernel, letters).reshape(-1, width, width)
+    diagonal = np.einsum("sii->si", kernel)
+    off = np.abs(kernel - diagonal[:, :, None] * np.eye(width)).max()
+    return bool(off > WITNESS * np.abs(diagonal).max())
+
+
+def witness_parameters(program: Program, expression: Expr) -> bool:
+    """Whether two random points with equal inputs show that an expression depends on parameters."""
+    rng = np.random.default_rng(20251222)
+    try:
+        first = random_point(program, rng, 2, 3)
+    except DerivationError:
+        # An ansatz's unknown has no value: nothing can be shown.
+        return False
+    redrawn = {t.name: rng.standard_normal(first.tensors[t.name].shape) for t in program.parameters}
+    inputs = {t.name: first.tensors[t.name] for t in program.inputs}
+    second = with_lines(program, Evaluator(first.sizes, {**inputs, **redrawn}, first.symbols))
+    return _differ(program, expression, first, second)
+
+
+def witness_mean(program: Program, kappa: Expr, letters: tuple[Letter, ...]) -> bool:
+    """Whether two random points show that the mean of κ over some site letters varies."""
+    rng = np.random.default_rng(20251222)
+    first = random_point(program, rng, 2, 3)
+    inputs = random_tensors(program, dict(first.sizes), rng)
+    second = with_lines(program, Evaluator(first.sizes, inputs, first.symbols))
+    return _differ(program, Contraction(kappa, *letters), first, second)
+
+
+def _differ(program: Program, expression: Expr, first: Evaluator, second: Evaluator) -> bool:
+    if any(r.tensor not in first.tensors for r in reads(expression)):
+        return False
+    letters = tuple(sorted(letters_in([expression]), key=str))
+    values = [point.array(expression, letters) for point in (first, second)]
+    gap = np.abs(values[0] - values[1]).max()
+    return bool(gap > WITNESS * np.abs(values[0]).max())
 
 
 def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> str:
     """Why K(s,s) cannot be inverted at some sizes, or ``""`` if it always can at random points."""
     rng = np.random.default_rng(20251222)
     for _ in range(instances):
-        sizes, symbols = random_sizes(program, rng)
-        evaluator = Evaluator(sizes, random_tensors(program, sizes, rng), symbols)
-        tensors = {**evaluator.tensors, **run_program(program, evaluator)}
-        evaluator = Evaluator(sizes, tensors, symbols)
+        evaluator = random_point(program, rng)
+        sizes = evaluator.sizes
         unit = program.unit
         letters = (*program.site, *unit, *(x.primed for x in unit))
         kernel = evaluator.array(self_kernel, letters)
@@ -140,7 +208,9 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
     return ""
 
 
-def unchanged_by_scale(program: Program, expression: Expr, names: tuple[str, ...], instances: int = 2) -> bool:
+def unchanged_by_scale(
+    program: Program, expression: Expr, names: tuple[str, ...], instances: int = 2
+) -> bool:
     """Whether an expression over inputs and parameters keeps its value when the inputs are scaled.
 
     Args:
@@ -155,7 +225,9 @@ def unchanged_by_scale(program: Program, expression: Expr, names: tuple[str, ...
         tensors = random_tensors(program, sizes, rng)
         stretched = {k: 3.0 * v if k in names else v for k, v in tensors.items()}
         values = [
-            Evaluator(sizes, point, {**symbols, "radius": 1.0}).array(expression, program.output.letters)
+            Evaluator(sizes, point, {**symbols, "radius": 1.0}).array(
+                expression, program.output.letters
+            )
             for point in (tensors, stretched)
         ]
         if not np.allclose(values[0], values[1], rtol=1e-9, atol=1e-12):

@@ -20,22 +20,102 @@ Hyperparameter = int | float | bool | tuple[int, ...]
 
 # Attributes that ``torch.nn.Module`` itself uses: a parameter of that name would shadow them.
 MODULE_ATTRIBUTES = frozenset(
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double "
-    "dump_patches eval extra_repr factory_kwargs float forward get_buffer get_extra_state "
-    "get_parameter get_submodule half ipu load_state_dict modules mtia named_buffers named_children "
-    "named_modules named_parameters parameters register_backward_hook register_buffer "
-    "register_forward_hook register_forward_pre_hook register_full_backward_hook "
-    "register_full_backward_pre_hook register_load_state_dict_post_hook "
-    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
-    "register_state_dict_pre_hook requires_grad_ reset_parameters set_extra_state set_submodule "
-    "share_memory state_dict to to_empty train training type xpu zero_grad".split()
+    [
+        "T_destination",
+        "add_module",
+        "apply",
+        "bfloat16",
+        "buffers",
+        "call_super_init",
+        "children",
+        "compile",
+        "cpu",
+        "cuda",
+        "double",
+        "dump_patches",
+        "eval",
+        "extra_repr",
+        "factory_kwargs",
+        "float",
+        "forward",
+        "get_buffer",
+        "get_extra_state",
+        "get_parameter",
+        "get_submodule",
+        "half",
+        "ipu",
+        "load_state_dict",
+        "modules",
+        "mtia",
+        "named_buffers",
+        "named_children",
+        "named_modules",
+        "named_parameters",
+        "parameters",
+        "register_backward_hook",
+        "register_buffer",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook",
+        "register_load_state_dict_pre_hook",
+        "register_module",
+        "register_parameter",
+        "register_state_dict_post_hook",
+        "register_state_dict_pre_hook",
+        "requires_grad_",
+        "reset_parameters",
+        "set_extra_state",
+        "set_submodule",
+        "share_memory",
+        "state_dict",
+        "to",
+        "to_empty",
+        "train",
+        "training",
+        "type",
+        "xpu",
+        "zero_grad",
+    ]
 )
 RESERVED = frozenset(
-    "self torch nn F Tensor math device dtype size sum mean max softmax None True False radius".split()
+    [
+        "self",
+        "torch",
+        "nn",
+        "F",
+        "Tensor",
+        "math",
+        "device",
+        "dtype",
+        "size",
+        "sum",
+        "mean",
+        "max",
+        "softmax",
+        "None",
+        "True",
+        "False",
+        "radius",
+    ]
 )
 INITS = ("uniform", "zeros", "ones", "normal")
 KEYS = frozenset(
-    "name summary source forward site unit parameters sizes hyperparameters inputs classes stages".split()
+    [
+        "name",
+        "summary",
+        "source",
+        "forward",
+        "site",
+        "unit",
+        "parameters",
+        "sizes",
+        "hyperparameters",
+        "inputs",
+        "classes",
+        "stages",
+    ]
 )
 
 
@@ -73,6 +153,20 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Some lines of a spec that form a layer of their own, with its sites and units.
+
+    Attributes:
+        lines: The names that the lines define, in the order of ``forward``; the last is the output.
+        site, unit: As in :class:`LayerSpec`, for that output.
+    """
+
+    lines: tuple[str, ...]
+    site: tuple[str, ...]
+    unit: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LayerSpec:
     """A layer in index notation.
 
@@ -87,7 +181,8 @@ class LayerSpec:
             numbers in formulas, and a boolean named like an optional parameter places its flag.
         inputs: Symbol → axes, for inputs that are read at index expressions.
         classes: Correction (``affine-like`` ...) → class name, where the usual one is not wanted.
-        stages: Name → the lines (by the names they define) that form a layer of their own.
+        stages: Name → ``Stage`` or a mapping of its fields: lines (by the names they define) that
+            form a layer of their own, see :func:`derive.stages.stage_spec`.
         summary, source: One sentence, and where the layer comes from.
 
     Raises:
@@ -103,7 +198,7 @@ class LayerSpec:
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict)
-    stages: Mapping[str, str] = field(default_factory=dict)
+    stages: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
     source: str = ""
     file: str | None = field(default=None, compare=False)
@@ -115,28 +210,35 @@ class LayerSpec:
             if not isinstance(getattr(self, key), str):
                 raise self.error(f"`{key}` must be a string", key, f'write {key} = "..."')
             self._check_text(key, getattr(self, key))
-        self._check_name(self.name, "name")
+        self.check_name(self.name, "name")
         if not self.forward.strip():
             raise self.error("`forward` is empty", "forward", "write z[n, i] = ... there")
         for key in ("parameters", "sizes", "hyperparameters", "inputs", "classes", "stages"):
             if not isinstance(getattr(self, key), Mapping):
-                raise self.error(f"`{key}` must be a table", key, f"write [{key}] and one entry a line")
+                raise self.error(
+                    f"`{key}` must be a table", key, f"write [{key}] and one entry a line"
+                )
         freeze = object.__setattr__
         freeze(self, "parameters", MappingProxyType(dict(self._parameters())))
         freeze(self, "hyperparameters", MappingProxyType(dict(self._hyperparameters())))
         freeze(self, "inputs", MappingProxyType(dict(self._inputs())))
-        for key in ("sizes", "classes", "stages"):
+        freeze(self, "stages", MappingProxyType(dict(self._stages())))
+        for key in ("sizes", "classes"):
             for name, value in getattr(self, key).items():
                 if not isinstance(value, str):
-                    raise self.error(f"entry of [{key}] must be a string", name, 'put it in "quotes"')
+                    raise self.error(
+                        f"entry of [{key}] must be a string", name, 'put it in "quotes"'
+                    )
                 self._check_text(name, value)
             freeze(self, key, MappingProxyType(dict(getattr(self, key))))
         for name in self.classes.values():
-            self._check_name(name, "classes")
+            self.check_name(name, "classes")
         self._check_collisions()
 
     # ------------------------------------------------------------------ checks
-    def error(self, problem: str, symbol: str = "", remedy: str = "", line: int | None = None) -> SpecError:
+    def error(
+        self, problem: str, symbol: str = "", remedy: str = "", line: int | None = None
+    ) -> SpecError:
         """A :class:`SpecError` placed in this spec's file."""
         if line is None:
             line = find_line(self.text, symbol)
@@ -153,14 +255,15 @@ class LayerSpec:
                     "remove it; one line of printable text is wanted",
                 )
 
-    def _check_name(self, name: Any, where: str) -> None:
+    def check_name(self, name: Any, where: str) -> None:
+        """Refuse a name that is no ASCII identifier, a keyword or reserved."""
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
             raise self.error(
                 f"{where}: a name must be an ASCII identifier that starts with a letter",
                 str(name),
                 "use the letters a-z, digits and _",
             )
-        if keyword.iskeyword(name) or keyword.issoftkeyword(name) and where != "letter":
+        if keyword.iskeyword(name) or (keyword.issoftkeyword(name) and where != "letter"):
             raise self.error(f"{where}: `{name}` is a Python keyword", name, "choose another name")
         if name in RESERVED or name.endswith("__"):
             raise self.error(f"{where}: `{name}` is reserved", name, "choose another name")
@@ -173,16 +276,18 @@ class LayerSpec:
                 'write [parameters] and W = { torch = "weight" }',
             )
         for symbol, entry in self.parameters.items():
-            self._check_name(symbol, "parameters")
+            self.check_name(symbol, "parameters")
             if isinstance(entry, Parameter):
                 entry = {f.name: getattr(entry, f.name) for f in fields(Parameter)}
             if not isinstance(entry, Mapping):
                 raise self.error(
-                    f"parameter `{symbol}` must be a table", symbol, f'write {symbol} = {{ torch = "weight" }}'
+                    f"parameter `{symbol}` must be a table",
+                    symbol,
+                    f'write {symbol} = {{ torch = "weight" }}',
                 )
             self._check_keys(entry, ("torch", "optional", "init", "fan_in", "axes"), symbol)
             torch_name = entry.get("torch", symbol)
-            self._check_name(torch_name, f"parameter `{symbol}`")
+            self.check_name(torch_name, f"parameter `{symbol}`")
             if torch_name in MODULE_ATTRIBUTES or torch_name.startswith("_"):
                 raise self.error(
                     f"parameter `{symbol}`: `{torch_name}` is an attribute of torch.nn.Module",
@@ -191,10 +296,18 @@ class LayerSpec:
                 )
             optional = entry.get("optional", False)
             if not isinstance(optional, bool):
-                raise self.error(f"parameter `{symbol}`: optional must be true or false", symbol, "optional = true")
+                raise self.error(
+                    f"parameter `{symbol}`: optional must be true or false",
+                    symbol,
+                    "optional = true",
+                )
             init = entry.get("init", "uniform")
             if init not in INITS:
-                raise self.error(f"parameter `{symbol}`: unknown init `{init}`", str(init), f"one of {', '.join(INITS)}")
+                raise self.error(
+                    f"parameter `{symbol}`: unknown init `{init}`",
+                    str(init),
+                    f"one of {', '.join(INITS)}",
+                )
             fan_in = entry.get("fan_in", ())
             axes = entry.get("axes", ())
             axes = split_axes(axes) if isinstance(axes, str) else tuple(tuple(a) for a in axes)
@@ -202,9 +315,11 @@ class LayerSpec:
 
     def _hyperparameters(self) -> Iterator[tuple[str, Hyperparameter]]:
         for name, value in self.hyperparameters.items():
-            self._check_name(name, "hyperparameters")
+            self.check_name(name, "hyperparameters")
             if name in MODULE_ATTRIBUTES:
-                raise self.error(f"hyperparameter `{name}` is an attribute of torch.nn.Module", name, "rename it")
+                raise self.error(
+                    f"hyperparameter `{name}` is an attribute of torch.nn.Module", name, "rename it"
+                )
             if isinstance(value, list):
                 value = tuple(value)
             whole = isinstance(value, tuple) and value and all(type(v) is int for v in value)
@@ -218,26 +333,52 @@ class LayerSpec:
 
     def _inputs(self) -> Iterator[tuple[str, Input]]:
         for symbol, entry in self.inputs.items():
-            self._check_name(symbol, "inputs")
+            self.check_name(symbol, "inputs")
             if isinstance(entry, Input):
                 yield symbol, entry
                 continue
             if isinstance(entry, str):
                 entry = {"axes": entry}
             if not isinstance(entry, Mapping) or not isinstance(entry.get("axes"), str):
-                raise self.error(f"input `{symbol}` must name its axes", symbol, f'write {symbol} = "n c l"')
+                raise self.error(
+                    f"input `{symbol}` must name its axes", symbol, f'write {symbol} = "n c l"'
+                )
             self._check_keys(entry, ("axes", "padded_by"), symbol)
             padded_by = entry.get("padded_by", "")
             if padded_by and padded_by not in self.hyperparameters:
                 raise self.error(
-                    f"input `{symbol}`: padded_by names no hyperparameter", str(padded_by), "declare it"
+                    f"input `{symbol}`: padded_by names no hyperparameter",
+                    str(padded_by),
+                    "declare it",
                 )
             yield symbol, Input(split_axes(entry["axes"]), padded_by)
+
+    def _stages(self) -> Iterator[tuple[str, Stage]]:
+        for name, entry in self.stages.items():
+            self.check_name(name, "stages")
+            if isinstance(entry, Stage):
+                yield name, entry
+                continue
+            example = f'write {name} = {{ lines = "q", site = "n t", unit = "d" }}'
+            if not isinstance(entry, Mapping):
+                raise self.error(f"stage `{name}` must be a table", name, example)
+            self._check_keys(entry, ("lines", "site", "unit"), name)
+            for key in ("lines", "site", "unit"):
+                if not isinstance(entry.get(key), str):
+                    raise self.error(f"stage `{name}` needs the string `{key}`", name, example)
+                self._check_text(name, entry[key])
+            if not entry["lines"].strip():
+                raise self.error(f"stage `{name}` has no line", name, example)
+            yield name, Stage(*(split_letters(entry[key]) for key in ("lines", "site", "unit")))
 
     def _check_keys(self, entry: Mapping[str, Any], allowed: tuple[str, ...], symbol: str) -> None:
         for key in entry:
             if key not in allowed:
-                raise self.error(f"`{symbol}` has the unknown key `{key}`", str(key), f"allowed: {', '.join(allowed)}")
+                raise self.error(
+                    f"`{symbol}` has the unknown key `{key}`",
+                    str(key),
+                    f"allowed: {', '.join(allowed)}",
+                )
 
     def _check_collisions(self) -> None:
         seen: dict[str, str] = {}
@@ -250,7 +391,9 @@ class LayerSpec:
                 )
             seen[parameter.torch] = symbol
             if symbol in self.hyperparameters:
-                raise self.error(f"`{symbol}` is a parameter and a hyperparameter", symbol, "rename one")
+                raise self.error(
+                    f"`{symbol}` is a parameter and a hyperparameter", symbol, "rename one"
+                )
             if symbol in self.inputs:
                 raise self.error(f"`{symbol}` is a parameter and an input", symbol, "rename one")
             flag = self.hyperparameters.get(parameter.torch)
@@ -277,15 +420,20 @@ class LayerSpec:
             "name": self.name,
             "summary": self.summary,
             "source": self.source,
-            "forward": [" ".join(line.split()) for line in self.forward.strip().splitlines() if line.strip()],
+            "forward": [
+                " ".join(line.split()) for line in self.forward.strip().splitlines() if line.strip()
+            ],
             "site": split_letters(self.site),
             "unit": split_letters(self.unit),
-            "parameters": [[s, p.torch, p.optional, p.init, p.fan_in, p.axes] for s, p in self.parameters.items()],
+            "parameters": [
+                [s, p.torch, p.optional, p.init, p.fan_in, p.axes]
+                for s, p in self.parameters.items()
+            ],
             "sizes": list(self.sizes.items()),
             "hyperparameters": [[k, v] for k, v in self.hyperparameters.items()],
             "inputs": [[s, i.axes, i.padded_by] for s, i in self.inputs.items()],
             "classes": list(self.classes.items()),
-            "stages": list(self.stages.items()),
+            "stages": [[k, v.lines, v.site, v.unit] for k, v in self.stages.items()],
         }
         return hashlib.sha256(json.dumps(data, ensure_ascii=True).encode()).hexdigest()
 
@@ -333,13 +481,20 @@ def read_spec(text: str, file: str | None = None) -> LayerSpec:
     except tomllib.TOMLDecodeError as error:
         match = re.search(r"line (\d+)", str(error))
         raise SpecError(
-            f"not valid TOML: {error}", "", "compare with `truestep new NAME`", file,
+            f"not valid TOML: {error}",
+            "",
+            "compare with `truestep new NAME`",
+            file,
             int(match.group(1)) if match else None,
         ) from None
     for key in data:
         if key not in KEYS:
             raise SpecError(
-                f"unknown key `{key}`", key, f"allowed: {', '.join(sorted(KEYS))}", file, find_line(text, key)
+                f"unknown key `{key}`",
+                key,
+                f"allowed: {', '.join(sorted(KEYS))}",
+                file,
+                find_line(text, key),
             )
     for key in ("name", "forward", "site", "unit", "parameters"):
         if key not in data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import sympy
@@ -12,7 +13,11 @@ from derive.errors import DerivationError
 from derive.nodes import Contraction, Delta, Letter, Read, Step, reads, size_symbol, substitute
 from derive.normal import cancel, contract, expand, factored, inline, normal
 from derive.program import Program
-from derive.update import Update, definitions
+from derive.rank import witness_mean, witness_off_diagonal
+from derive.update import Update, definitions, depends_on_parameters
+
+MAX_EXPANDED = 60
+MAX_SIMPLIFIED = 12
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Structure:
     Attributes:
         kind: ``isotropic`` (κ I), ``diagonal`` (κ_i δ_ii') or ``anisotropic``.
         kappa: κ(s), or κ_i(s), in terms of the intermediates; for an anisotropic kernel K_ii'(s) whole.
-        full: The same with every intermediate written out.
+        full: The same with every intermediate written out (an anisotropic kernel: where that is short).
         parameter_dependent: Whether κ depends on the parameters.
         constant: Whether κ is the same for every input and parameter.
         mean: ``(letters, value)`` of the smallest set of site letters over which κ's mean is constant
@@ -72,23 +77,30 @@ def classify(update: Update) -> Structure:
     program = update.program
     unit = program.unit
     compact = update.self_kernel
+    if compact == 0:
+        raise DerivationError("the self-kernel is 0: no parameter moves this activation")
+    if not is_diagonal(compact, unit) and witness_off_diagonal(program, compact):
+        return _anisotropic(program, compact)
     full = normal(inline(compact, definitions(program))) if program.lines[:-1] else compact
     if full == 0:
         raise DerivationError("the self-kernel is 0: no parameter moves this activation")
-    diagonal = is_diagonal(compact, unit) or is_diagonal(full, unit)
-    if not diagonal:
-        compact, full = simplest(compact), simplest(full)
-        dependent = _reads_parameter(program, full)
-        return Structure("anisotropic", full if not dependent else compact, full, dependent, not reads(full), None, None)
+    if not is_diagonal(compact, unit) and not is_diagonal(full, unit):
+        return _anisotropic(program, compact)
     compact = on_diagonal(compact, unit)
     full = cancel(on_diagonal(full, unit))
     constant = not reads(full)
     dependent = _reads_parameter(program, full)
-    if constant or (not dependent and _reads_parameter(program, inline(compact, definitions(program)))):
+    if constant or (
+        not dependent and _reads_parameter(program, inline(compact, definitions(program)))
+    ):
         compact = full
     compact = simplest(compact)
     if constant:
-        compact = full = sympy.factor(full) if len(str(sympy.factor(full))) < len(str(full)) else sympy.expand(full)
+        compact = full = (
+            sympy.factor(full)
+            if len(str(sympy.factor(full))) < len(str(full))
+            else sympy.expand(full)
+        )
     isotropic = not set(unit) & full.free_symbols
     return Structure(
         "isotropic" if isotropic else "diagonal",
@@ -96,9 +108,41 @@ def classify(update: Update) -> Structure:
         full,
         dependent,
         constant,
-        None if constant or dependent else constant_mean(full, program.site),
+        None if constant or dependent else constant_mean(program, full),
         vanishing(full, program),
     )
+
+
+def _anisotropic(program: Program, kernel: Expr) -> Structure:
+    """A kernel that is no diagonal; it is written out only where that is short."""
+    kernel = simplest(kernel) if len(Add.make_args(kernel)) <= MAX_SIMPLIFIED else kernel
+    full = kernel
+    if expanded_terms(kernel, program) <= MAX_EXPANDED:
+        full = simplest(normal(inline(kernel, definitions(program))))
+        dependent = _reads_parameter(program, full)
+    else:
+        dependent = depends_on_parameters(program, kernel)
+    shown = kernel if dependent else full
+    return Structure("anisotropic", shown, full, dependent, not reads(full), None, None)
+
+
+def expanded_terms(expression: Expr, program: Program) -> int:
+    """About how many terms an expression has once intermediates are written out."""
+    sizes: dict[str, int] = {}
+
+    def count(node: Expr) -> int:
+        if isinstance(node, Read):
+            return sizes.get(node.tensor, 1)
+        if isinstance(node, Add):
+            return sum(count(a) for a in node.args)
+        if isinstance(node, sympy.Pow):
+            exponent = int(node.exp) if node.exp.is_Integer else 1
+            return int(count(node.base) ** max(abs(exponent), 1))
+        return math.prod(count(a) for a in node.args)
+
+    for line in program.lines[:-1]:
+        sizes[line.target] = count(line.value)
+    return count(expression)
 
 
 def _reads_parameter(program: Program, expression: Expr) -> bool:
@@ -106,9 +150,12 @@ def _reads_parameter(program: Program, expression: Expr) -> bool:
     return any(r.tensor in names for r in reads(expression))
 
 
-def constant_mean(kappa: Expr, site: tuple[Letter, ...]) -> tuple[tuple[Letter, ...], Expr] | None:
+def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Expr] | None:
     """The smallest set of site letters whose mean of κ is constant, with that mean."""
-    present = [x for x in site if x in kappa.free_symbols]
+    present = tuple(x for x in program.site if x in kappa.free_symbols)
+    # A mean that is constant over some letters is constant over more of them too.
+    if not present or witness_mean(program, kappa, present):
+        return None
     for count in range(1, len(present) + 1):
         for letters in itertools.combinations(present, count):
             fresh = {x: x.fresh() for x in letters}
@@ -126,8 +173,12 @@ def vanishing(kappa: Expr, program: Program) -> str | None:
     for values in itertools.product((0, 1), repeat=min(len(steps), 4)):
         chosen = {s: Integer(v) for s, v in zip(steps, values, strict=False)}
         if steps and normal(substitute(kappa, chosen)) == 0:
-            off = ", ".join(f"{s.args[0]} {'>' if v else '<'} 0" for s, v in zip(steps, values, strict=False))
-            return f"κ = 0 wherever {off}: there no step moves the activation, whatever multiplies it"
+            off = ", ".join(
+                f"{s.args[0]} {'>' if v else '<'} 0" for s, v in zip(steps, values, strict=False)
+            )
+            return (
+                f"κ = 0 wherever {off}: there no step moves the activation, whatever multiplies it"
+            )
     return None
 
 
@@ -142,7 +193,7 @@ def _nonnegative(term: Expr) -> bool:
     coefficient, factors = term.as_coeff_mul()
     if coefficient.is_negative:
         return False
-    return all(f.is_nonnegative or isinstance(f, sympy.Pow) and f.exp.is_even for f in factors)
+    return all(f.is_nonnegative or (isinstance(f, sympy.Pow) and f.exp.is_even) for f in factors)
 
 
 def at_zero_input(expression: Expr, inputs: tuple[str, ...]) -> Expr:

@@ -28,6 +28,7 @@ from derive.nodes import (
 )
 from derive.normal import contract, inline, normal
 from derive.program import Program, Tensor
+from derive.rank import witness_parameters
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,18 @@ class Differentiator:
         if isinstance(e, Softmax):
             return self.of(e.expanded())
         if isinstance(e, MaxOver):
-            raise DerivationError("max[...] over something that depends on a parameter has no derivative to build on")
+            raise DerivationError(
+                "max[...] over something that depends on a parameter has no derivative to build on"
+            )
         if isinstance(e, Add):
             return Add(*(self.of(a) for a in e.args))
         if isinstance(e, Mul):
-            return Add(*(Mul(*(self.of(b) if k == j else b for k, b in enumerate(e.args))) for j in range(len(e.args))))
+            return Add(
+                *(
+                    Mul(*(self.of(b) if k == j else b for k, b in enumerate(e.args)))
+                    for j in range(len(e.args))
+                )
+            )
         if isinstance(e, Pow):
             base, exponent = e.args
             if exponent.is_number:
@@ -104,7 +112,9 @@ class Differentiator:
         line = self.program.line(e.tensor)
         if line is None:
             return Integer(0)
-        return substitute(self.of_line[line.target], dict(zip(line.letters, e.indices, strict=True)))
+        return substitute(
+            self.of_line[line.target], dict(zip(line.letters, e.indices, strict=True))
+        )
 
     def depends(self, e: Expr) -> bool:
         """Whether e can depend on the parameter."""
@@ -176,6 +186,8 @@ def depends_on_parameters(program: Program, expression: Expr) -> bool:
     """Whether an expression reads a parameter, also through intermediates, after simplification."""
     if not any(r.tensor in program.dependent for r in reads(expression)):
         return False
+    if witness_parameters(program, expression):
+        return True
     names = {t.name for t in program.parameters}
     expanded = normal(inline(expression, definitions(program)))
     return any(r.tensor in names for r in reads(expanded))
@@ -188,4 +200,8 @@ def free_letters(expression: Expr) -> set[Letter]:
 
 def symbols_of(expression: Expr) -> set[Symbol]:
     """Free symbols that are no letters: sizes, hyperparameters and unknowns."""
-    return {s for s in expression.free_symbols if isinstance(s, sympy.Symbol) and not isinstance(s, Letter)}
+    return {
+        s
+        for s in expression.free_symbols
+        if isinstance(s, sympy.Symbol) and not isinstance(s, Letter)
+    }

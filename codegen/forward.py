@@ -1,0 +1,288 @@
+"""One corrected forward map as statements: the layer's lines, the gauge, and their product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr, Mul, Pow, Symbol
+
+from codegen.forms import RECOGNISERS
+from codegen.lower import Lowering, positive
+from codegen.sizes import SizeCode
+from codegen.values import BATCH, Axis, Level, Value, insert_axes
+from derive.corrections import Correction
+from derive.derivation import Derivation
+from derive.nodes import BINDERS, Letter, letters_in, reads
+from derive.program import Program, Tensor
+
+KINDS = {
+    "output gauge": "affine-like",
+    "input map": "norm-like",
+    "unit gauge": "unit-gauge",
+    "matrix gauge": "matrix-gauge",
+}
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward pass.
+
+    Attributes:
+        statements: Its lines.
+        result: What it returns.
+        helpers: The helper functions that it calls.
+        fused: Weight's code → the bias handed to the same call.
+        singular: Whether the gauge is infinite at some input (there it is set to 0).
+    """
+
+    statements: tuple[str, ...]
+    result: str
+    helpers: frozenset[str]
+    fused: Mapping[str, str]
+    singular: bool
+
+
+def batch_letters(program: Program) -> tuple[Letter, ...]:
+    """The leading letters that the layer only passes through: they may be any number of axes.
+
+    Such a letter leads every input that has it and the output, is never summed, and stands in
+    indices only by itself and in its own place.
+    """
+    output = program.tensors[program.output.target]
+    inputs = [t for t in program.inputs if t.letters]
+    found: list[Letter] = []
+    for place, axis in enumerate(output.axes):
+        letter = axis[0]
+        holders = [t for t in inputs if letter in t.letters]
+        leads = all(len(t.axes) > place and t.axes[place] == (letter,) for t in holders)
+        if len(axis) > 1 or not holders or not leads or len(holders) < len(inputs):
+            break
+        if any(letter in t.letters for t in program.parameters) or not _passes_through(program, letter):
+            break
+        found.append(letter)
+    return tuple(found)
+
+
+def _passes_through(program: Program, letter: Letter) -> bool:
+    for line in program.lines:
+        for node in sympy.preorder_traversal(line.value):
+            if isinstance(node, BINDERS) and any(x.size == letter.size for x in node.letters):
+                return False
+            if isinstance(node, Symbol) and node.name == f"size({letter.size})":
+                return False
+        for read in reads(line.value):
+            own = program.tensors[read.tensor].letters
+            for index, axis in zip(read.indices, own, strict=True):
+                if axis.size == letter.size and index != letter or letter in index.free_symbols and axis != letter:
+                    return False
+        if letter not in line.letters and letter in letters_in([line.value]):
+            return False
+    return True
+
+
+def input_value(tensor: Tensor, batch: tuple[Letter, ...]) -> Value:
+    """An input as it is handed to ``forward``."""
+    axes: list[Axis] = []
+    for axis in tensor.axes:
+        if set(axis) <= set(batch):
+            axes += [BATCH] if BATCH not in axes else []
+        else:
+            axes.append(axis)
+    return Value(tensor.name, tuple(axes))
+
+
+def shape_codes(program: Program, batch: tuple[Letter, ...], attributes: Mapping[str, str]) -> dict[str, str]:
+    """Size class → code that reads it off an input."""
+    found: dict[str, str] = {}
+    for tensor in program.inputs:
+        value = input_value(tensor, batch)
+        for axis in value.axes:
+            if isinstance(axis, tuple) and len(axis) == 1 and program.sizes[axis[0].size] is None:
+                found.setdefault(axis[0].size, f"{tensor.name}.shape[{value.position(axis)}]")
+    # One letter of a composed axis may be left to find: the axis over the other letters.
+    for tensor in program.inputs:
+        value = input_value(tensor, batch)
+        for axis in value.axes:
+            if not isinstance(axis, tuple) or len(axis) < 2:
+                continue
+            unknown = [x for x in axis if program.sizes[x.size] is None and x.size not in found]
+            if len(unknown) == 1:
+                code = SizeCode(program, attributes, found)
+                known = code.product([code.size(x.size) for x in axis if x not in unknown])
+                found[unknown[0].size] = f"{tensor.name}.shape[{value.position(axis)}] // {known.at(Level.UNARY)}"
+    return found
+
+
+class ForwardWriter:
+    """Writes the forward pass of one variant of one class."""
+
+    def __init__(
+        self,
+        derivation: Derivation,
+        correction: Correction,
+        attributes: Mapping[str, str],
+        *,
+        general: bool,
+        fused: Mapping[str, str],
+    ) -> None:
+        """Set up the lowering of the layer's tensors."""
+        program = derivation.program
+        self.program = program
+        self.correction = correction
+        self.batch = batch_letters(program)
+        values = {t.name: input_value(t, self.batch) for t in program.inputs}
+        for tensor in program.parameters:
+            name = program.spec.parameters[tensor.name].torch
+            values[tensor.name] = Value(f"self.{name}", tuple(tensor.axes))
+        device = f"{program.inputs[0].name}.device" if program.inputs else f"self.{name}.device"
+        sizes = SizeCode(program, attributes, shape_codes(program, self.batch, attributes))
+        self.lowering = Lowering(
+            program, self.batch, values, sizes, device, general=general, recognisers=RECOGNISERS, fused=fused
+        )
+        self.lowering.names |= {t.name for t in program.inputs} | {"self", "torch", "F", "nn", "math"}
+        self.singular = False
+
+    def write(self) -> Forward:
+        """The statements and the result."""
+        low = self.lowering
+        for line in self.program.lines[:-1]:
+            value = low.of(line.value)
+            value = low.assign(line.target, value)
+            low.values[line.target] = value
+        if self.correction.ansatz == "matrix gauge":
+            result = self.matrix_gauge()
+        elif self.correction.ansatz == "input map":
+            result = self.input_map()
+        else:
+            result = self.output_gauge()
+        storage = input_value(self.program.tensors[self.program.output.target], self.batch).axes
+        result = low.arranged(result, storage)
+        return Forward(tuple(low.statements), result.code, frozenset(low.helpers), dict(low.fused), self.singular)
+
+    def output(self) -> Value:
+        """z by its own name."""
+        value = self.lowering.of(self.program.output.value)
+        return self.lowering.assign(self.program.output.target, value)
+
+    # -------------------------------------------------------------- gauges
+    def output_gauge(self) -> Value:
+        """λ z."""
+        z = self.output()
+        gauge = self.correction.gauge
+        assert gauge is not None
+        if gauge == 1:
+            return z
+        return self.times(z, self.gauge(gauge))
+
+    def times(self, z: Value, scale: Value, power: int = 1) -> Value:
+        """Z times a gauge in z's dtype; composed axes are kept whole where the gauge allows it."""
+        if scale.scalar:
+            return self.lowering.product([scale, z])
+        low = self.lowering
+        if any(isinstance(a, tuple) and len(a) > 1 for a in z.axes):
+            z = low.split(z)
+        (left, right), axes = low.aligned([z, scale])
+        factor = f"{right.at(Level.ATOM)}.to({self.program.output.target}.dtype)"
+        if power != 1:
+            factor += f".pow({power})"
+        return Value(f"{left.at(Level.PRODUCT)} * {factor}", axes, Level.PRODUCT)
+
+    def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
+        """The solved gauge in at least float32, frozen if it depends on the parameters."""
+        low = self.lowering
+        low.wide = True
+        low.cache.clear()
+        low.share([gauge, gauge])
+        value = self.inverse_powers(gauge)
+        low.wide = False
+        low.cache.clear()
+        if value.scalar:
+            return value
+        if self.correction.frozen:
+            value = value.with_code(f"{value.at(Level.ATOM)}.detach()")
+        return low.assign(wanted, value)
+
+    def inverse_powers(self, gauge: Expr) -> Value:
+        """A product of powers; an inverse root of what may be zero is 0 there."""
+        low = self.lowering
+        parts: list[Value] = []
+        for factor in sorted(Mul.make_args(gauge), key=lambda f: (bool(reads(f)), str(f))):
+            negative = isinstance(factor, Pow) and factor.exp.is_Rational and factor.exp < 0 and reads(factor)
+            if not negative:
+                parts.append(low.of(factor))
+                continue
+            base = low.of(factor.base)
+            if positive(factor.base):
+                parts.append(self.plain_power(base, factor.exp))
+                continue
+            self.singular = True
+            degree = -1 / factor.exp
+            shown = str(int(degree)) if degree.is_Integer else repr(float(degree))
+            parts.append(base.with_code(f"{low.helper('_inverse_root')}({base.code}, {shown})"))
+        return low.product(parts)
+
+    def plain_power(self, base: Value, exponent: Expr) -> Value:
+        """``base ** exponent`` where the base is positive."""
+        if exponent == sympy.Rational(-1, 2):
+            return base.with_code(f"torch.rsqrt({base.code})")
+        if exponent == -1:
+            return base.with_code(f"{base.at(Level.ATOM)}.reciprocal()")
+        return base.with_code(f"{base.at(Level.ATOM)}.pow({float(exponent)!r})")
+
+    # -------------------------------------------------------------- input map
+    def input_map(self) -> Value:
+        """Σ_d μ^d part_d, so that the factor is applied to the output's terms and not to the input."""
+        low = self.lowering
+        gauge = self.correction.gauge
+        assert gauge is not None
+        parts = [(d, part) for d, part in self.correction.terms if part != 0]
+        scaled = [(d, p) for d, p in parts if d > 0]
+        fixed = [p for d, p in parts if d == 0]
+        target = self.program.output.target
+        first = low.assign(target, low.of(scaled[0][1]))
+        others = [low.of(p) for _, p in scaled[1:]]
+        scale = self.gauge(gauge)
+        result = self.times(first, scale, scaled[0][0])
+        for (degree, _), value in zip(scaled[1:], others, strict=True):
+            result = low.total([result, self.times(value, scale, degree)])
+        for part in fixed:
+            value = low.of(part)
+            if not value.scalar:
+                value = value.with_code(f"{value.at(Level.ATOM)}.to({target}.dtype)")
+            result = low.total([result, value])
+        return result
+
+    # -------------------------------------------------------------- matrix gauge
+    def matrix_gauge(self) -> Value:
+        """L⁻¹ z with K(s,s) = L Lᵀ."""
+        low = self.lowering
+        z = self.output()
+        kernel = self.correction.gauge
+        assert kernel is not None
+        unit = self.program.unit
+        low.wide = True
+        low.cache.clear()
+        low.share([kernel])
+        value = low.split(low.of(kernel))
+        low.wide = False
+        low.cache.clear()
+        site = [a for a in low.axes_of(self.program.site) if a in low.split(z).axes]
+        rows, columns = tuple(unit), tuple(x.primed for x in unit)
+        value = low.arranged(value, (*[a for a in site if a in value.axes], rows, columns))
+        if self.correction.frozen:
+            value = value.with_code(f"{value.at(Level.ATOM)}.detach()")
+        kernel_value = low.assign("kernel", value)
+        factor = low.assign("factor", kernel_value.with_code(f"torch.linalg.cholesky({kernel_value.code})"))
+        z = low.arranged(z, (*site, rows))
+        column = f"{z.at(Level.ATOM)}.unsqueeze(-1).to({factor.code}.dtype)"
+        matrix = factor.code
+        missing = [a for a in site if a not in factor.axes]
+        if missing:
+            matrix = insert_axes(factor, (*site, rows, columns)).code
+        solved = f"torch.linalg.solve_triangular({matrix}, {column}, upper=False).squeeze(-1)"
+        result = z.with_code(f"{solved}.to({self.program.output.target}.dtype)")
+        if len(rows) > 1:
+            result = low.split(result)
+        return result

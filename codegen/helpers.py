@@ -1,0 +1,87 @@
+"""Small functions that a generated file carries along when its code needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+HELPERS: dict[str, str] = {
+    "_widen": '''
+def _widen(x: Tensor) -> Tensor:
+    """At least float32, so that sums of squares neither overflow nor lose small terms."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+''',
+    "_inverse_root": '''
+def _inverse_root(x: Tensor, degree: float) -> Tensor:
+    """x ** (-1 / degree) for x >= 0, and 0 where x is 0, with finite gradients everywhere."""
+    x = x.masked_fill(x == 0, math.inf)
+    return x.rsqrt() if degree == 2 else x.pow(-1 / degree)
+''',
+    "_take": '''
+def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:
+    """x along ``dim`` (negative) at ``index``, 0 outside; the axes of index replace ``dim``."""
+    size = x.shape[dim]
+    inside = (index >= 0) & (index < size)
+    picked = x.index_select(dim, index.clamp(0, size - 1).flatten()).unflatten(dim, index.shape)
+    inside = inside.reshape(*index.shape, *(1,) * (-1 - dim))
+    return picked.masked_fill(~inside, 0)
+''',
+    "_gather": '''
+def _gather(x: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
+    """x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
+    sizes = x.shape[-len(indices) :]
+    inside = torch.stack([(i >= 0) & (i < size) for i, size in zip(indices, sizes)]).all(0)
+    clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes))
+    return x[(..., *clamped)].masked_fill(~inside, 0)
+''',
+    "_as_tuple": '''
+def _as_tuple(value: int | tuple[int, ...], length: int) -> tuple[int, ...]:
+    """One number for every axis, or one number an axis."""
+    if isinstance(value, int):
+        return (value,) * length
+    if len(value) != length:
+        raise ValueError(f"expected {length} numbers, got {value}")
+    return tuple(value)
+''',
+    "_as_int": '''
+def _as_int(value: int | tuple[int, ...]) -> int:
+    """A number, or the number in a tuple of one."""
+    if isinstance(value, int):
+        return value
+    if len(value) != 1:
+        raise ValueError(f"expected one number, got {value}")
+    return value[0]
+''',
+    "_resolve_padding": '''
+def _resolve_padding(
+    padding: tuple[int, ...] | str,
+    padding_mode: str,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[list[int], tuple[int, ...]]:
+    """How much to pad before reading, as F.pad takes it, and how much the reads then overrun."""
+    if padding_mode not in ("zeros", "reflect", "replicate", "circular"):
+        raise ValueError(f"unknown padding_mode {padding_mode!r}")
+    if padding == "same":
+        if any(s != 1 for s in stride):
+            raise ValueError("padding='same' is not supported for strided convolutions")
+        total = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
+        ends = [(t // 2, t - t // 2) for t in total]
+    elif padding == "valid":
+        ends = [(0, 0)] * len(kernel_size)
+    elif isinstance(padding, str):
+        raise ValueError(f"padding must be a number, 'same' or 'valid', not {padding!r}")
+    else:
+        ends = [(p, p) for p in padding]
+    if padding_mode == "zeros" and all(left == right for left, right in ends):
+        return [], tuple(left for left, _ in ends)
+    return [n for pair in reversed(ends) for n in pair], (0,) * len(ends)
+''',
+}
+NEEDS_MATH = ("_inverse_root",)
+
+
+def helper_code(names: Iterable[str]) -> list[str]:
+    """The text of some helpers, in a fixed order."""
+    wanted = set(names)
+    return [text.strip() for name, text in HELPERS.items() if name in wanted]

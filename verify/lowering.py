@@ -1,0 +1,58 @@
+"""The lowering stage: the recognised forms and the general lowering give the same module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from verify.numeric import deviation, size_of
+from verify.results import VerificationError
+from verify.stage import Case, Record, Settings, cases
+from verify.subject import Subject
+
+Array = np.ndarray[Any, Any]
+
+
+def values_and_gradients(subject: Subject, case: Case) -> dict[str, Array]:
+    """Output, and the gradients of a fixed random loss by every real input and parameter."""
+    module = subject.build(case.instance)
+    inputs = subject.inputs(case.instance, grad=True)
+    output = module(*inputs)
+    weights = np.random.default_rng(case.instance.seed).standard_normal(tuple(output.shape))
+    (output * torch.from_numpy(np.asarray(weights))).sum().backward()
+    found = {"z̃": output.detach().numpy()}
+    for tensor, value in zip(subject.program.inputs, inputs, strict=True):
+        if value.grad is not None:
+            found[f"the gradient by {tensor.name}"] = value.grad.numpy()
+    for name, parameter in module.named_parameters():
+        if parameter.grad is not None:
+            found[f"the gradient by {name}"] = parameter.grad.numpy()
+    return found
+
+
+def lowering_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:
+    """Compare both lowerings at the instances of the numeric stage.
+
+    Raises:
+        VerificationError: If the general lowering of a class is missing.
+    """
+    for subject in variants:
+        other = settings.general.get((subject.name, subject.absent))
+        if other is None:
+            raise VerificationError(f"no general lowering of {subject.name} to compare with")
+        for case in cases(subject, settings, record):
+            ours, theirs = (values_and_gradients(s, case) for s in (subject, other))
+            if ours.keys() != theirs.keys():
+                raise VerificationError(
+                    f"{subject.name}: {sorted(ours)} are defined, and by the general lowering {sorted(theirs)}"
+                )
+            for name, value in ours.items():
+                record.judge(
+                    deviation(value, theirs[name]),
+                    case.tolerance * value.size * size_of(theirs[name]),
+                    f"{name} differs between the lowerings: {case}",
+                )
+    record.note("recognised and general lowering agree in z̃ and all gradients")

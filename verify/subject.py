@@ -1,0 +1,143 @@
+"""What is judged: one class of a generated module, for one choice of its optional parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from derive.corrections import Correction
+from derive.derivation import Derivation
+from derive.program import Program
+from verify.instances import Instance
+from verify.layout import to_storage
+from verify.load import load_module
+from verify.results import Claim, VerificationError
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generated class and what was derived for it.
+
+    Attributes:
+        name: The class name.
+        type: The class itself.
+        absent: The optional parameters that are left out.
+        derivation: The layer's derivation for that choice.
+        correction: The correction that the class claims to implement.
+    """
+
+    name: str
+    type: type[torch.nn.Module]
+    absent: frozenset[str]
+    derivation: Derivation
+    correction: Correction
+
+    @property
+    def program(self) -> Program:
+        """The layer."""
+        return self.derivation.program
+
+    def claim(self) -> Claim:
+        """What the class claims."""
+        c = self.correction
+        kernel = c.kernel if c.kernel is not None else f"Λ(s) ({self.derivation.update.kernel}) Λ(s')ᵀ"
+        return Claim(
+            self.name,
+            tuple(sorted(self.absent)),
+            c.ansatz,
+            c.exactness,
+            str(c.gauge),
+            str(c.rate),
+            str(kernel),
+        )
+
+    def build(self, instance: Instance) -> torch.nn.Module:
+        """The module at an instance's sizes, holding the instance's parameters in float64.
+
+        Raises:
+            VerificationError: If a parameter is missing, superfluous or has another shape.
+        """
+        spec = self.program.spec
+        module = self.type(*self.arguments(instance), **self.keywords(instance))
+        with torch.no_grad():
+            for symbol, declared in spec.parameters.items():
+                held = getattr(module, declared.torch)
+                if symbol in self.absent:
+                    if held is not None:
+                        raise VerificationError(f"{self.name}: {declared.torch} should be None")
+                    continue
+                tensor = self.program.tensors[symbol]
+                value = to_storage(instance.tensors[symbol], tensor, instance.sizes)
+                if not isinstance(held, torch.nn.Parameter) or tuple(held.shape) != value.shape:
+                    shape = None if held is None else tuple(held.shape)
+                    raise VerificationError(
+                        f"{self.name}: {declared.torch} has shape {shape}, not {value.shape}"
+                    )
+                held.copy_(torch.from_numpy(value))
+        wanted = {spec.parameters[t.name].torch for t in self.program.parameters}
+        found = {name for name, _ in module.named_parameters()}
+        if wanted != found:
+            raise VerificationError(f"{self.name}: parameters {sorted(found)}, not {sorted(wanted)}")
+        return module
+
+    def arguments(self, instance: Instance) -> list[Any]:
+        """The constructor arguments in order; tuples put together again."""
+        symbols = instance.symbols
+        return [
+            symbols[name] if count == 0 else tuple(symbols[f"{name}[{k}]"] for k in range(count))
+            for name, count in self.program.arguments.items()
+            if name not in self.program.spec.hyperparameters
+        ]
+
+    def keywords(self, instance: Instance) -> dict[str, Any]:
+        """Hyperparameters, flags of absent parameters, the radius and the dtype."""
+        spec = self.program.spec
+        keywords: dict[str, Any] = {}
+        for name, default in spec.hyperparameters.items():
+            if isinstance(default, tuple):
+                keywords[name] = tuple(instance.symbols[f"{name}[{k}]"] for k in range(len(default)))
+            elif not isinstance(default, bool):
+                keywords[name] = instance.symbols[name]
+        for symbol in spec.optional:
+            keywords[spec.parameters[symbol].torch] = symbol not in self.absent
+        if self.correction.ansatz == "input map":
+            keywords["radius"] = instance.radius
+        return {**keywords, "dtype": torch.float64}
+
+    def inputs(self, instance: Instance, *, grad: bool = False) -> tuple[torch.Tensor, ...]:
+        """What the module is called with."""
+        found = []
+        for tensor in self.program.inputs:
+            value = torch.from_numpy(to_storage(instance.tensors[tensor.name], tensor, instance.sizes))
+            found.append(value.clone().requires_grad_(grad and tensor.kind == "input"))
+        return tuple(found)
+
+
+def subjects(source: Any, *, module: ModuleType | None = None) -> tuple[Subject, ...]:
+    """Every class of a generated module with every choice of its optional parameters.
+
+    Args:
+        source: A ``codegen.LayerSource``, or anything of its shape.
+        module: Its module if it is already loaded; otherwise its text is executed.
+
+    Raises:
+        VerificationError: If the text does not define a promised class.
+    """
+    module = module or load_module(source.text, source.module)
+    found = []
+    for entry in source.classes:
+        defined = getattr(module, entry.name, None)
+        if not (isinstance(defined, type) and issubclass(defined, torch.nn.Module)):
+            raise VerificationError(f"the generated text defines no module {entry.name}")
+        corrections: Mapping[frozenset[str], Correction] = entry.corrections
+        for absent, correction in corrections.items():
+            derivation = source.derivations[absent]
+            found.append(Subject(entry.name, defined, absent, derivation, correction))
+    return tuple(found)
