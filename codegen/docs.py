@@ -32,6 +32,11 @@ def literal(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
 
+def sentence(text: str) -> str:
+    """A capital in front and a full stop behind."""
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
     """Lines of at most ``WIDTH`` columns."""
     return textwrap.wrap(
@@ -99,7 +104,9 @@ def class_doc(
     derivation, correction = variants[frozenset()]
     program, spec = derivation.program, derivation.spec
     summary = spec.summary.strip().rstrip(".") or f"The layer {spec.name}"
-    lines = wrapped(f"{summary}, corrected to take the true gradient step.", "", "    ")
+    summary = summary[0].upper() + summary[1:]
+    first = f"{summary}, corrected to take the true gradient step."
+    lines = [first] if len(first) <= WIDTH else [*wrapped("A layer corrected to take the true gradient step.", ""), "", *wrapped(f"{summary}.", "    ")]
     lines.append("")
     for text in (x.strip() for x in spec.forward.strip().splitlines()):
         if text:
@@ -108,7 +115,7 @@ def class_doc(
     for text in correction_lines(derivation, correction):
         lines += wrapped(text, "        ", "            ")
     lines.append("")
-    lines += wrapped(EXACTNESS[correction.exactness].capitalize() + ".", "    ")
+    lines += wrapped(sentence(EXACTNESS[correction.exactness]), "    ")
     for absent, (other, found) in variants.items():
         if absent:
             what = "; ".join(x.rstrip(",") for x in correction_lines(other, found)[1:])

@@ -65,20 +65,27 @@ def linear(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     if feature.scalar or set(outer[0]) & set(feature.letters):  # type: ignore[arg-type]
         return None
     count = len(inner)
-    if feature.axes[-count:] == tuple(inner) and matrix.axes == (outer[0], *inner):
-        left, right = feature.at(Level.ATOM), matrix.code
-        if count > 1:
-            left, right = f"{left}.flatten({-count})", f"{right}.flatten(1)"
-        else:
-            left = feature.code
+    tail = trailing(feature, [x for a in inner if isinstance(a, tuple) for x in a])
+    if tail and matrix.axes == (outer[0], *inner):
+        left = feature.code if tail == 1 else f"{feature.at(Level.ATOM)}.flatten({-tail})"
+        right = matrix.code if count == 1 else f"{matrix.code}.flatten(1)"
         argument, used = bias_code(lowering, matrix.code, bias, outer[0])
-        return Value(f"F.linear({left}, {right}{argument})", (*feature.axes[:-count], outer[0])), used
+        return Value(f"F.linear({left}, {right}{argument})", (*feature.axes[:-tail], outer[0])), used
     if count == 1 and feature.axes[-1:] == (inner[0],) and matrix.axes == (inner[0], outer[0]):
         return Value(f"{feature.at(Level.PRODUCT)} @ {matrix.code}", (*feature.axes[:-1], outer[0]), Level.PRODUCT), False
     if count == 1 and len(feature.axes) > 1 and feature.axes[-2] == inner[0] and matrix.axes == (outer[0], inner[0]):
         axes = (*feature.axes[:-2], outer[0], feature.axes[-1])
         return Value(f"{matrix.code} @ {feature.at(Level.UNARY)}", axes, Level.PRODUCT), False
     return None
+
+
+def trailing(value: Value, letters: Sequence[Letter]) -> int:
+    """How many last axes hold exactly these letters in this order; 0 if none do."""
+    for count in range(1, len(value.axes) + 1):
+        held = [x for a in value.axes[-count:] for x in (a if isinstance(a, tuple) else (None,))]
+        if held == list(letters):
+            return count
+    return 0
 
 
 def _weight_and_rest(lowering: Lowering, e: Contraction) -> tuple[Read | None, list[Expr]]:
@@ -155,7 +162,7 @@ def slide(lowering: Lowering, index: Expr, axis: Letter, bound: set[Letter]) -> 
     padding = sympy.expand(stride * p + dilation * k - index)
     if {stride, dilation, padding} and any(x.has(Letter) for x in (stride, dilation, padding)):
         return None
-    if any(_known_negative(x) for x in (stride, dilation, padding)):
+    if any(_known_negative(x) or _depends_on_size(x) for x in (stride, dilation, padding)):
         return None
     found = Slide(axis, p, k, stride, dilation, padding)
     return found if _size_fits(lowering, found) else None
@@ -163,6 +170,10 @@ def slide(lowering: Lowering, index: Expr, axis: Letter, bound: set[Letter]) -> 
 
 def _known_negative(e: Expr) -> bool:
     return bool(e.is_Integer and e < 0) or e.could_extract_minus_sign()
+
+
+def _depends_on_size(e: Expr) -> bool:
+    return any(s.name.startswith("size(") for s in e.free_symbols)
 
 
 def _size_fits(lowering: Lowering, s: Slide) -> bool:
@@ -499,7 +510,7 @@ def transposed_slide(lowering: Lowering, delta: Delta, image: Read, bound: set[L
     e = sympy.expand(e * e.coeff(p))
     stride, dilation = -e.coeff(q), -e.coeff(k)
     padding = sympy.expand(e - p + stride * q + dilation * k)
-    if any(x.has(Letter) or _known_negative(x) for x in (stride, dilation, padding)):
+    if any(x.has(Letter) or _known_negative(x) or _depends_on_size(x) for x in (stride, dilation, padding)):
         return None
     used = {s.name for x in (stride, dilation, padding) for s in x.free_symbols}
     for extra in (Integer(0), *_spare_hyperparameters(lowering, used)):

@@ -163,8 +163,14 @@ class ForwardWriter:
 
     def output(self) -> Value:
         """z by its own name."""
-        value = self.lowering.of(self.program.output.value)
-        return self.lowering.assign(self.program.output.target, value)
+        low = self.lowering
+        low.outermost = self.program.output.value
+        z = low.assign(self.program.output.target, low.of(self.program.output.value))
+        for bias in low.deferred:
+            value = low.total([z, bias])
+            low.statements.append(f"{z.code} = {value.code}")
+            z = Value(z.code, value.axes)
+        return z
 
     # -------------------------------------------------------------- gauges
     def output_gauge(self) -> Value:
@@ -282,7 +288,7 @@ class ForwardWriter:
         if missing:
             matrix = insert_axes(factor, (*site, rows, columns)).code
         solved = f"torch.linalg.solve_triangular({matrix}, {column}, upper=False).squeeze(-1)"
-        result = z.with_code(f"{solved}.to({self.program.output.target}.dtype)")
+        result = low.assign("corrected", z.with_code(f"{solved}.to({self.program.output.target}.dtype)"))
         if len(rows) > 1:
             result = low.split(result)
         return result

@@ -16,7 +16,7 @@ def header(spec: LayerSpec) -> str:
     return "\n".join(
         [
             f"{MARK}, generator {GENERATOR}. Change the spec, not this file.",
-            f"# spec: {spec.name}, sha256 {spec.digest}",
+            f"# spec: sha256 {spec.digest}",
             "# content: sha256 " + "0" * 64,
             "# regenerate: truestep build",
         ]

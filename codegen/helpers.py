@@ -12,25 +12,26 @@ def _widen(x: Tensor) -> Tensor:
 ''',
     "_inverse_root": '''
 def _inverse_root(x: Tensor, degree: float) -> Tensor:
-    """x ** (-1 / degree) for x >= 0, and 0 where x is 0, with finite gradients everywhere."""
+    """The power x ** (-1 / degree) of x >= 0; 0 where x is 0, with finite gradients everywhere."""
     x = x.masked_fill(x == 0, math.inf)
-    return x.rsqrt() if degree == 2 else x.pow(-1 / degree)
+    return torch.rsqrt(x) if degree == 2 else torch.pow(x, -1 / degree)
 ''',
     "_take": '''
 def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:
-    """x along ``dim`` (negative) at ``index``, 0 outside; the axes of index replace ``dim``."""
+    """Elements of x along ``dim`` < 0 at ``index``, 0 outside; its axes replace ``dim``."""
     size = x.shape[dim]
     inside = (index >= 0) & (index < size)
-    picked = x.index_select(dim, index.clamp(0, size - 1).flatten()).unflatten(dim, index.shape)
+    picked = x.index_select(dim, index.clamp(0, size - 1).flatten())
+    picked = torch.unflatten(picked, dim, index.shape)
     inside = inside.reshape(*index.shape, *(1,) * (-1 - dim))
     return picked.masked_fill(~inside, 0)
 ''',
     "_gather": '''
 def _gather(x: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
-    """x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
+    """Elements x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
     sizes = x.shape[-len(indices) :]
-    inside = torch.stack([(i >= 0) & (i < size) for i, size in zip(indices, sizes)]).all(0)
-    clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes))
+    inside = torch.stack([(i >= 0) & (i < size) for i, size in zip(indices, sizes, strict=True)]).all(0)
+    clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes, strict=True))
     return x[(..., *clamped)].masked_fill(~inside, 0)
 ''',
     "_as_tuple": '''
@@ -65,7 +66,7 @@ def _resolve_padding(
     if padding == "same":
         if any(s != 1 for s in stride):
             raise ValueError("padding='same' is not supported for strided convolutions")
-        total = [d * (k - 1) for k, d in zip(kernel_size, dilation)]
+        total = [d * (k - 1) for k, d in zip(kernel_size, dilation, strict=True)]
         ends = [(t // 2, t - t // 2) for t in total]
     elif padding == "valid":
         ends = [(0, 0)] * len(kernel_size)

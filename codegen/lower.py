@@ -24,6 +24,7 @@ from derive.nodes import (
     Softmax,
     TokenRead,
     reads,
+    size_symbol,
     substitute,
 )
 from derive.program import Program
@@ -41,6 +42,7 @@ FUNCTION_CODE = {
     "Abs": "torch.abs",
     "sign": "torch.sign",
 }
+UNTYPED = ("F.bilinear(", "torch.linalg.")  # torch's own stubs give these no type
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 Recogniser = Callable[["Lowering", Contraction, "Value | None"], "tuple[Value, bool] | None"]
 
@@ -87,6 +89,8 @@ class Lowering:
         self.names: set[str] = set()
         self.cache: dict[Expr, Value] = {}
         self.shared: set[Expr] = set()
+        self.outermost: Expr | None = None
+        self.deferred: list[Value] = []
 
     # -------------------------------------------------------------- names and statements
     def name(self, wanted: str) -> str:
@@ -100,7 +104,8 @@ class Lowering:
     def assign(self, wanted: str, value: Value) -> Value:
         """A statement ``name = value``."""
         name = self.name(wanted)
-        self.statements.append(f"{name} = {value.code}")
+        untyped = any(f in value.code for f in UNTYPED)
+        self.statements.append(f"{name}{': Tensor' if untyped else ''} = {value.code}")
         return Value(name, value.axes, Level.ATOM, value.scalar)
 
     def helper(self, name: str) -> str:
@@ -128,7 +133,7 @@ class Lowering:
                 position = value.position(axis)
                 place = value.axes.index(axis)
                 axes = (*value.axes[:place], *((x,) for x in axis), *value.axes[place + 1 :])
-                value = value.with_code(f"{value.at(Level.ATOM)}.unflatten({position}, ({', '.join(sizes)}))", axes)
+                value = value.with_code(f"torch.unflatten({value.code}, {position}, ({', '.join(sizes)}))", axes)
                 return self.split(value)
         return value
 
@@ -264,6 +269,10 @@ class Lowering:
                     rest.remove(term)
                     values.append(found[0])
                     break
+        if e == self.outermost and values + [t for t in rest if not self.is_bias(t)]:
+            # Added by a statement of its own, which the layer without this bias simply lacks.
+            self.deferred = [self.of(t) for t in rest if self.is_bias(t)]
+            rest = [t for t in rest if not self.is_bias(t)]
         negative = [t for t in rest if t.could_extract_minus_sign()]
         positive = [t for t in rest if t not in negative]
         values += [self.of(t) for t in positive]
@@ -302,6 +311,9 @@ class Lowering:
         top: list[Value] = []
         bottom: list[Value] = []
         coefficient, factors = e.as_coeff_mul()
+        mean, factors = self.mean(list(factors))
+        if mean is not None:
+            top.append(mean)
         sign = coefficient < 0
         coefficient = abs(coefficient)
         if coefficient.p != 1:
@@ -320,6 +332,23 @@ class Lowering:
             code = f"{over.at(Level.PRODUCT)} / {below.at(Level.UNARY)}"
             value = Value(code, axes, Level.PRODUCT, over.scalar and below.scalar)
         return self.negated(value) if sign else value
+
+    def mean(self, factors: list[Expr]) -> tuple[Value | None, list[Expr]]:
+        """Σ_j f / size(j) as a mean, where the sum is a plain one."""
+        for factor in factors:
+            if not isinstance(factor, Contraction):
+                continue
+            counts = [1 / size_symbol(x.size) for x in factor.letters]
+            rest = [f for f in factors if f is not factor]
+            if self.general or any(c not in rest for c in counts) or len(set(counts)) < len(counts):
+                continue
+            before = len(self.statements), set(self.names), dict(self.cache), set(self.helpers)
+            body = self.split(self.of(factor.body))
+            if all((x,) in body.axes for x in factor.letters):
+                return self.reduced(body, factor.letters, "mean"), [f for f in rest if f not in counts]
+            del self.statements[before[0] :]
+            self.names, self.cache, self.helpers = before[1:]
+        return None, factors
 
     def product(self, values: Sequence[Value]) -> Value:
         """A * b with broadcasting."""
@@ -518,14 +547,21 @@ class Lowering:
     def delta(self, e: Delta) -> Value:
         """[e = 0] as a tensor of zeros and ones."""
         letters = tuple(sorted((x for x in e.args[0].free_symbols if isinstance(x, Letter)), key=self.letter_order))
+        if len(letters) == 2 and letters[0].size == letters[1].size and e == Delta(letters[0] - letters[1]):
+            axes = tuple((x,) for x in letters)
+            size = self.sizes.letter(letters[0]).code
+            return Value(f"torch.eye({size}, dtype={self.dtype()}, device={self.device})", axes)
         index = self.index(sympy.expand(e.args[0]), letters)
-        first = next(iter(self.program.inputs)).name
-        dtype = f"{self.values[first].code}.dtype" if not self.wide else f"_widen({self.values[first].code}).dtype"
-        if self.program.inputs[0].kind == "token":
-            dtype = f"self.{self.program.spec.parameters[self.program.parameters[0].name].torch}.dtype"
-        if self.wide:
-            self.helper("_widen")
+        dtype = self.dtype()
         return Value(f"({index} == 0).to({dtype})", tuple((x,) for x in letters))
+
+    def dtype(self) -> str:
+        """The dtype of the layer's tensors, at least float32 inside a gauge."""
+        real = [t.name for t in self.program.inputs if t.kind == "input"] + [t.name for t in self.program.parameters]
+        code = self.values[real[0]].code
+        if self.wide:
+            code = f"{self.helper('_widen')}({code})"
+        return f"{code}.dtype"
 
     # -------------------------------------------------------------- sums
     def contraction(self, e: Contraction, bias: Value | None) -> tuple[Value, bool]:

@@ -108,7 +108,8 @@ class Lowering:
                 "use the index or drop it",
             )
         if tree.kind == "softmax":
-            return Softmax(substitute(body, {letters[0]: (u := letters[0].fresh())}), u, letters[0])
+            bound = Letter(letters[0].name, letters[0].size, "softmax")
+            return Softmax(substitute(body, {letters[0]: bound}), bound, letters[0])
         if tree.kind == "max":
             return MaxOver(body, *letters)
         value: Expr = Contraction(body, *letters)

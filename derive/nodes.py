@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sympy
-from sympy import Expr, Function, Integer, Symbol
+from sympy import Add, Expr, Function, Integer, Mul, Symbol
 from sympy.printing.precedence import PRECEDENCE
 
 _FRESH = itertools.count(1)
@@ -124,6 +124,12 @@ class TokenRead(Read):
     is_nonnegative = True
 
 
+def _leads_with_minus(expression: Expr) -> bool:
+    """Whether the first term by sort key is negative: exactly one of e and -e has this."""
+    terms = (t.as_coeff_Mul() for t in Add.make_args(expression))
+    return bool(min(terms, key=lambda term: term[1].sort_key())[0].is_negative)
+
+
 class Delta(Expr):
     """Iverson bracket [e = 0] of an integer expression; idempotent, sign-free."""
 
@@ -134,10 +140,11 @@ class Delta(Expr):
     is_finite = True
 
     def __new__(cls, difference: Expr) -> Expr:
-        difference = sympy.expand(difference)
+        if any(f.is_Add for t in Add.make_args(difference) for f in Mul.make_args(t)[1:]):
+            difference = sympy.expand(difference)
         if difference.is_Number:
             return Integer(int(difference == 0))
-        if difference.could_extract_minus_sign():
+        if _leads_with_minus(difference):
             difference = -difference
         return Expr.__new__(cls, difference)
 
@@ -433,7 +440,13 @@ def substitute(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
 
 def _substitute_binder(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     bound = expression.letters
-    inner = {k: v for k, v in mapping.items() if k not in bound}
+    free = expression.body.free_symbols
+    # A symbol that is not free within changes nothing there, and must not force a renaming.
+    inner = {
+        k: v for k, v in mapping.items() if k not in bound and (k in free or not k.is_Symbol)
+    }
+    if not inner and not isinstance(expression, Softmax):
+        return expression
     captured: set[Expr] = set()
     for value in inner.values():
         captured |= value.free_symbols & set(bound)

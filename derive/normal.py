@@ -348,7 +348,7 @@ def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None
 def _join_deltas(first: Delta, second: Delta) -> Expr | None:
     """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride)."""
     for sign in (1, -1):
-        difference = sympy.expand(first.args[0] + sign * second.args[0])
+        difference = first.args[0] + sign * second.args[0]
         letters = [s for s in difference.free_symbols if isinstance(s, Letter)]
         if len(letters) == 2 and letters[0].size == letters[1].size:
             a, b = letters
@@ -391,10 +391,11 @@ def rename_bound(node: Contraction) -> Expr:
     by_size: dict[str, list[Letter]] = {}
     for letter in node.letters:
         by_size.setdefault(letter.size, []).append(letter)
+    first = {size: _first_rank(node, size) for size in by_size}
     best: tuple[str, Expr] | None = None
-    for orders in itertools.product(*(itertools.permutations(v) for v in by_size.values())):
+    for orders in itertools.product(*(_orders(node, v) for v in by_size.values())):
         mapping = {
-            letter: Letter(size, size, f"~{rank}")
+            letter: Letter(size, size, f"~{first[size] + rank}")
             for (size, _), order in zip(by_size.items(), orders, strict=True)
             for rank, letter in enumerate(order)
         }
@@ -405,6 +406,34 @@ def rename_bound(node: Contraction) -> Expr:
             best = (key, candidate)
     assert best is not None
     return best[1]
+
+
+def _first_rank(node: Contraction, size: str) -> int:
+    """The first number that no sum within gives to a letter of this size.
+
+    Only sums that hold a bound letter of the node matter: elsewhere the same name does no harm.
+    """
+    ranks = [
+        int(letter.mark[1:])
+        for inner in sympy.preorder_traversal(node.body)
+        if isinstance(inner, Contraction) and inner.free_symbols & set(node.letters)
+        for letter in inner.letters
+        if letter.size == size and letter.mark.startswith("~")
+    ]
+    return max(ranks, default=-1) + 1
+
+
+def _orders(node: Contraction, letters: list[Letter]) -> Iterable[tuple[Letter, ...]]:
+    """The orders to try: all of a few letters, of many only those that their places leave open."""
+    if len(letters) <= 2:
+        return itertools.permutations(letters)
+    blank = {x: Letter(x.size, x.size, "~") for x in node.letters}
+    places: dict[str, list[Letter]] = {}
+    for letter in letters:
+        here = substitute(node.body, {**blank, letter: Letter(letter.size, letter.size, "~~")})
+        places.setdefault(str(here), []).append(letter)
+    groups = (itertools.permutations(places[place]) for place in sorted(places))
+    return (tuple(itertools.chain(*parts)) for parts in itertools.product(*groups))
 
 
 def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...], Expr]]) -> Expr:

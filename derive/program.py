@@ -13,7 +13,7 @@ import sympy
 from sympy import Expr
 
 from derive import grammar as g
-from derive.nodes import Letter, Read
+from derive.nodes import Letter, Read, Softmax
 from derive.spec import LayerSpec
 
 
@@ -105,6 +105,15 @@ class Program:
             ):
                 names.add(line.target)
         return frozenset(names)
+
+    @functools.cached_property
+    def softmax_axes(self) -> Mapping[str, int]:
+        """Line → the axis along which it sums to 1, for lines that are a softmax and nothing else."""
+        return {
+            line.target: line.letters.index(line.value.args[2])
+            for line in self.lines
+            if isinstance(line.value, Softmax) and line.value.args[2] in line.letters
+        }
 
     def size_name(self, size: str) -> str:
         """How a size class is shown: its constructor argument if it has one, else ``size(j)``."""

@@ -26,7 +26,7 @@ from derive.nodes import (
     reads,
     substitute,
 )
-from derive.normal import contract, inline, normal
+from derive.normal import contract, expand, inline, normal
 from derive.program import Program, Tensor
 from derive.rank import witness_parameters
 
@@ -70,8 +70,10 @@ class Differentiator:
         self.parameter = parameter
         self.element = tuple(Letter(x.name, x.size, "@") for x in parameter.letters)
         self.of_line: dict[str, Expr] = {}
+        self.line = program.output
         for line in program.lines:
-            self.of_line[line.target] = normal(self.of(line.value))
+            self.line = line
+            self.of_line[line.target] = sum_softmax(program, normal(self.of(line.value)))
 
     def of(self, e: Expr) -> Expr:
         """∂e/∂θ[m]."""
@@ -83,7 +85,7 @@ class Differentiator:
             fresh = {x: x.fresh() for x in e.letters}
             return Contraction(self.of(substitute(e.body, fresh)), *fresh.values())
         if isinstance(e, Softmax):
-            return self.of(e.expanded())
+            return self.of_softmax(e)
         if isinstance(e, MaxOver):
             raise DerivationError(
                 "max[...] over something that depends on a parameter has no derivative to build on"
@@ -105,6 +107,18 @@ class Differentiator:
             return Add(*(e.fdiff(k + 1) * self.of(a) for k, a in enumerate(e.args)))
         raise DerivationError(f"no rule for the derivative of {type(e).__name__}")
 
+    def of_softmax(self, e: Softmax) -> Expr:
+        """a_u (s_u' - Σ_v a_v s_v') for a = softmax(s), with a read off its own line if it has one."""
+        at = e.args[2]
+        bound = e.letters[0].fresh()
+        if e == self.line.value and isinstance(at, Letter):
+            value = Read(Symbol(self.line.target), *self.line.letters)
+        else:
+            value = e
+        inner = substitute(self.of(e.body), {e.letters[0]: bound})
+        there = substitute(value, {at: bound}) if value is not e else Softmax(*e.args[:2], bound)
+        return value * (substitute(inner, {bound: at}) - Contraction(there * inner, bound))
+
     def of_read(self, e: Read) -> Expr:
         """δ for the parameter itself, the line's own derivative for an intermediate."""
         if e.tensor == self.parameter.name:
@@ -125,6 +139,21 @@ class Differentiator:
     def output(self) -> Expr:
         """∂z/∂θ[m]."""
         return self.of_line[self.program.output.target]
+
+
+def sum_softmax(program: Program, expression: Expr) -> Expr:
+    """Use Σ_u a_u = 1 for every line a = softmax[u](...)."""
+    axes = program.softmax_axes
+    if not axes:
+        return expression
+    ones = {}
+    for total in expression.atoms(Contraction):
+        if isinstance(total.body, Read) and len(total.letters) == 1 and total.body.tensor in axes:
+            places = [k for k, i in enumerate(total.body.indices) if i.has(total.letters[0])]
+            index = total.body.indices[axes[total.body.tensor]]
+            if index == total.letters[0] and places == [axes[total.body.tensor]]:
+                ones[total] = Integer(1)
+    return expand(substitute(expression, ones)) if ones else expression
 
 
 def prime(expression: Expr, letters: tuple[Letter, ...]) -> Expr:
@@ -162,8 +191,9 @@ def derive_update(program: Program) -> Update:
         axes[parameter.name] = differentiator.element
         product = gradient * prime(gradient, letters)
         bound = {m: m.fresh() for m in differentiator.element}
-        parts[parameter.name] = contract(substitute(product, bound), list(bound.values()))
-        self_parts[parameter.name] = normal(substitute(parts[parameter.name], at_site))
+        part = sum_softmax(program, contract(substitute(product, bound), list(bound.values())))
+        parts[parameter.name] = part
+        self_parts[parameter.name] = sum_softmax(program, normal(substitute(part, at_site)))
     kernel = Add(*parts.values())
     return Update(
         program,

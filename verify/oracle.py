@@ -28,7 +28,8 @@ def gram(function: Callable[[Parameters], torch.Tensor], parameters: Parameters)
     Returns:
         A matrix of shape (outputs, outputs).
     """
-    jacobians = jacrev(function)(parameters)
+    # Row by row: whether every operation of a module has a batching rule is not what is judged here.
+    jacobians = jacrev(function, chunk_size=1)(parameters)
     total: Array | None = None
     for name, jacobian in jacobians.items():
         outputs = jacobian.numel() // max(parameters[name].numel(), 1)

@@ -1,0 +1,266 @@
+"""The last look at emitted code before anything of it runs or is written: an allow-list.
+
+A generated file is plain PyTorch: known imports, classes and functions, and calls of what stands in
+the tables below. Everything else is refused, whatever it would do. The gate reads the syntax tree
+and executes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from derive.errors import TruestepError
+
+MAX_LENGTH = 1_000_000
+IMPORTS = frozenset(
+    [
+        "from __future__ import annotations",
+        "from itertools import pairwise",
+        "from torch import Tensor, nn",
+        "from torch.nn import functional as F",
+        "import math",
+        "import torch",
+        "import torch.nn.functional as F",
+    ]
+)
+BUILTINS = frozenset(
+    """
+    RuntimeError TypeError ValueError NotImplementedError abs all any bool dict enumerate float int
+    isinstance len list map max min range reversed sorted str sum super tuple zip object
+    """.split()
+)
+NODES = (
+    ast.Module | ast.Import | ast.ImportFrom | ast.alias | ast.ClassDef | ast.FunctionDef
+    | ast.arguments | ast.arg | ast.keyword | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
+    | ast.If | ast.For | ast.Return | ast.Raise | ast.Pass | ast.Name | ast.Attribute
+    | ast.Subscript | ast.Slice | ast.Starred | ast.Call | ast.Constant | ast.Tuple | ast.List
+    | ast.Dict | ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.JoinedStr
+    | ast.FormattedValue | ast.ListComp | ast.GeneratorExp | ast.comprehension | ast.expr_context
+    | ast.operator | ast.unaryop | ast.boolop | ast.cmpop
+)  # fmt: skip
+TORCH = frozenset(
+    """
+    Tensor abs arange atan2 bfloat16 bool bmm broadcast_shapes broadcast_tensors cat ceil chunk
+    clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye flatten
+    float16 float32 float64 floor full full_like get_default_dtype int64 linalg log log1p logsumexp
+    long matmul max maximum mean min minimum movedim ones ones_like outer permute pow promote_types
+    prod reciprocal relu reshape result_type rsqrt sigmoid sign sin softmax sqrt square squeeze
+    stack sum tanh tensor tensordot transpose tril triu unflatten unsqueeze where zeros zeros_like
+    """.split()
+)
+MEMBERS = {
+    "torch": TORCH,
+    "torch.linalg": frozenset(
+        """
+        cholesky cholesky_ex diagonal eigh inv lu_factor lu_solve norm qr solve solve_triangular svd
+        vecdot vector_norm
+        """.split()
+    ),
+    "nn": frozenset(["Module", "Parameter", "init", "Linear"]),
+    "nn.init": frozenset(
+        """
+        constant_ kaiming_normal_ kaiming_uniform_ normal_ ones_ uniform_ xavier_normal_
+        xavier_uniform_ zeros_ trunc_normal_
+        """.split()
+    ),
+    "F": frozenset(
+        """
+        adaptive_avg_pool1d avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear conv1d conv2d
+        conv3d conv_transpose1d conv_transpose2d conv_transpose3d dropout elu embedding fold gelu
+        group_norm hardtanh instance_norm layer_norm leaky_relu linear local_response_norm
+        log_softmax normalize one_hot pad relu rms_norm scaled_dot_product_attention sigmoid silu
+        softmax softplus tanh unfold
+        """.split()
+    ),
+    "math": frozenset("ceil copysign e exp floor gcd inf isqrt lcm log nan pi prod sqrt".split()),
+}
+# What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
+METHODS = TORCH | frozenset(
+    """
+    T add append clamp_max clamp_min clone contiguous copy_ count data detach device diag_embed dim
+    div double dtype expand expand_as extend float gather half index index_add index_put index_select
+    insert is_complex is_contiguous is_cuda is_floating_point item items keys layout masked_fill mH
+    mT mul narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero norm num_heads
+    numel repeat repeat_interleave requires_grad requires_grad_ roll scatter_add select
+    shape size stride sub tensor_split to type type_as unbind unfold values var view view_as
+    """.split()
+)
+
+
+class GateError(TruestepError):
+    """Emitted code that is not what a generated layer may be made of; a defect of the generator."""
+
+
+def check(text: str) -> None:
+    """Refuse a text that is not plain generated PyTorch.
+
+    Args:
+        text: The source of a module.
+
+    Raises:
+        GateError: With the line and what is not allowed there.
+    """
+    if len(text) > MAX_LENGTH:
+        raise GateError(f"the generated code is longer than {MAX_LENGTH} characters")
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise GateError(f"the generated code is not valid Python: {error}") from None
+    check_module(tree)
+    known = BUILTINS | set(bound_names(tree))
+    parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
+    for node in ast.walk(tree):
+        if not isinstance(node, NODES):
+            raise refusal(node, f"a {type(node).__name__} is not allowed")
+        if isinstance(node, ast.Name):
+            check_name(node, parents[node], known)
+        elif isinstance(node, ast.Attribute):
+            check_attribute(node, parents[node])
+        elif isinstance(node, ast.Call):
+            check_call(node)
+        elif isinstance(node, ast.FunctionDef):
+            check_function(node)
+        elif isinstance(node, ast.ClassDef):
+            check_class(node, tree)
+
+
+def refusal(node: ast.AST, problem: str) -> GateError:
+    """An error at a node's line."""
+    return GateError(f"the generated code is refused, line {getattr(node, 'lineno', '?')}: {problem}")
+
+
+def check_module(tree: ast.Module) -> None:
+    """Imports from the list, classes, functions and constants; nothing that runs on import."""
+    for place, node in enumerate(tree.body):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            if ast.unparse(node) not in IMPORTS:
+                raise refusal(node, f"`{ast.unparse(node)}` is not an allowed import")
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            if node.value is None or not is_literal(node.value):
+                raise refusal(node, "only literals may be assigned in a module")
+        elif not isinstance(node, ast.ClassDef | ast.FunctionDef) and not (
+            place == 0 and is_text(node)
+        ):
+            raise refusal(node, f"a {type(node).__name__} is not allowed in a module")
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and node not in tree.body:
+            raise refusal(node, "an import within code is not allowed")
+
+
+def is_literal(node: ast.expr) -> bool:
+    """Whether an expression is made of constants."""
+    allowed = ast.Constant | ast.Tuple | ast.List | ast.UnaryOp | ast.unaryop | ast.expr_context
+    return all(isinstance(n, allowed) for n in ast.walk(node))
+
+
+def is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a docstring."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )
+
+
+def bound_names(tree: ast.Module) -> Iterator[str]:
+    """Every name that the module binds: definitions, imports, arguments, targets."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield plain(node, node.name)
+        elif isinstance(node, ast.arg):
+            yield plain(node, node.arg)
+        elif isinstance(node, ast.alias):
+            yield (node.asname or node.name).split(".")[0]
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield plain(node, node.id)
+
+
+def plain(node: ast.AST, name: str) -> str:
+    """The name, unless binding it would hide what the other checks rely on."""
+    if name in MEMBERS or (name in BUILTINS and not isinstance(node, ast.arg)):
+        raise refusal(node, f"`{name}` may not be bound")
+    return name
+
+
+def check_name(node: ast.Name, parent: ast.AST, known: frozenset[str] | set[str]) -> None:
+    """A name must be bound here or be an allowed builtin; a module is only read from."""
+    if node.id.startswith("__") and node.id != "__all__":
+        raise refusal(node, f"the name `{node.id}` is not allowed")
+    if isinstance(node.ctx, ast.Load) and node.id not in known:
+        raise refusal(node, f"the name `{node.id}` is neither defined here nor allowed")
+    if node.id in MEMBERS and not isinstance(parent, ast.Attribute):
+        raise refusal(node, f"the module `{node.id}` may only be read from")
+    if node.id == "super" and not isinstance(parent, ast.Call):
+        raise refusal(node, "`super` may only be called")
+
+
+def check_attribute(node: ast.Attribute, parent: ast.AST) -> None:
+    """What a module holds or a tensor offers must stand in the tables above."""
+    owner = ast.unparse(node.value) if isinstance(node.value, ast.Name | ast.Attribute) else ""
+    if owner in MEMBERS:
+        if node.attr not in MEMBERS[owner]:
+            raise refusal(node, f"`{owner}.{node.attr}` is not allowed")
+        if f"{owner}.{node.attr}" in MEMBERS and not isinstance(parent, ast.Attribute):
+            raise refusal(node, f"the module `{owner}.{node.attr}` may only be read from")
+        return
+    if ast.unparse(node.value) == "super()":
+        if node.attr != "__init__" or not isinstance(parent, ast.Call):
+            raise refusal(node, f"`super().{node.attr}` is not allowed")
+        return
+    if node.attr.startswith("__"):
+        raise refusal(node, f"the attribute `{node.attr}` is not allowed")
+    if owner != "self" and not owner.startswith("self.") and node.attr not in METHODS:
+        raise refusal(node, f"the attribute `{node.attr}` is not allowed")
+    if owner.startswith("self.") and isinstance(parent, ast.Call) and parent.func is node:
+        if node.attr not in METHODS:
+            raise refusal(node, f"the method `{node.attr}` is not allowed")
+
+
+def check_call(node: ast.Call) -> None:
+    """Called are names, attributes and what ``super()`` gives."""
+    if not isinstance(node.func, ast.Name | ast.Attribute):
+        raise refusal(node, "only names and attributes may be called")
+    if isinstance(node.func, ast.Name) and node.func.id == "super" and (node.args or node.keywords):
+        raise refusal(node, "`super` takes no arguments here")
+
+
+def check_function(node: ast.FunctionDef) -> None:
+    """No decorators; defaults are constants; annotations only name types."""
+    if node.name.startswith("__") and node.name != "__init__":
+        raise refusal(node, f"a function may not be called `{node.name}`")
+    if node.decorator_list:
+        raise refusal(node, "decorators are not allowed")
+    everything = node.args
+    for default in [*everything.defaults, *(d for d in everything.kw_defaults if d is not None)]:
+        if not is_literal(default):
+            raise refusal(default, "a default must be a literal")
+    arguments = [*everything.posonlyargs, *everything.args, *everything.kwonlyargs]
+    arguments += [a for a in (everything.vararg, everything.kwarg) if a is not None]
+    for annotation in (node.returns, *(a.annotation for a in arguments)):
+        check_annotation(annotation)
+
+
+def check_annotation(annotation: ast.expr | None) -> None:
+    """Names, attributes, ``|`` and ``[]``: what typing.get_type_hints would evaluate is harmless."""
+    for part in ast.walk(annotation) if annotation is not None else ():
+        if isinstance(part, ast.Call) or (
+            isinstance(part, ast.Constant) and part.value not in (None, ...)
+        ):
+            raise refusal(part, "an annotation may only name types")
+
+
+def check_class(node: ast.ClassDef, tree: ast.Module) -> None:
+    """A module class that holds a docstring, annotations and methods."""
+    classes = {"nn.Module", *(n.name for n in tree.body if isinstance(n, ast.ClassDef))}
+    if node.decorator_list or node.keywords or node not in tree.body:
+        raise refusal(node, "classes are plain and stand in the module")
+    if [ast.unparse(base) in classes for base in node.bases] != [True]:
+        raise refusal(node, "the base of a class is nn.Module or a class of the file")
+    for part in node.body:
+        if isinstance(part, ast.AnnAssign):
+            check_annotation(part.annotation)
+            if part.value is not None and not is_literal(part.value):
+                raise refusal(part, "only literals may be assigned in a class")
+        elif not isinstance(part, ast.FunctionDef) and not is_text(part):
+            raise refusal(part, f"a {type(part).__name__} is not allowed in a class")
