@@ -17,13 +17,13 @@ EXACTNESS = {
     "constant-rate": "constant-rate: the step is -c*eta*g at every finite eta, with c as above",
     "first-order": "first-order: the step is -c*eta*g up to O(eta^2)",
     "frozen": (
-        "frozen: the gauge depends on the parameters and is held fixed during a step (it is detached); "
-        "the step is -c*eta*g up to O(eta^2) and up to the gauge's own drift"
+        "frozen: the gauge depends on the parameters and is held fixed during a step (it is "
+        "detached); the step is -c*eta*g up to O(eta^2) and up to the gauge's own drift"
     ),
 }
 NOT_CORRECTED = (
-    "Not corrected: interference, i.e. what the gradients of other sites (samples, positions) do to this "
-    "site's activation, and what other layers' steps do to the input."
+    "Not corrected: interference, i.e. what the gradients of other sites (samples, positions) do "
+    "to this site's activation, and what other layers' steps do to the input."
 )
 
 
@@ -65,7 +65,11 @@ def axis_name(program: Program, tensor: Tensor, axis: tuple[object, ...]) -> str
     for key, value in program.spec.sizes.items():
         named = tuple(key.replace("(", " ").replace(")", " ").replace(",", " ").split())
         if named == letters:
-            return value if value.replace("_", "").replace("[", "").replace("]", "").isalnum() else letters[0]
+            return (
+                value
+                if value.replace("_", "").replace("[", "").replace("]", "").isalnum()
+                else letters[0]
+            )
     return letters[0] if len(letters) == 1 else f"({' '.join(letters)})"
 
 
@@ -77,10 +81,18 @@ def correction_lines(derivation: Derivation, correction: Correction) -> list[str
     if correction.ansatz == "output gauge":
         return [f"corrected = lambda*{program.output.target},", f"lambda = {gauge},", f"c = {rate}"]
     if correction.ansatz == "unit gauge":
-        return [f"corrected = lambda*{program.output.target} with one lambda a unit,", f"lambda = {gauge},", f"c = {rate}"]
+        return [
+            f"corrected = lambda*{program.output.target} with one lambda a unit,",
+            f"lambda = {gauge},",
+            f"c = {rate}",
+        ]
     if correction.ansatz == "input map":
         names = ", ".join(t.name for t in program.inputs if t.kind == "input")
-        return [f"corrected = {program.output.target} at mu*({names}),", f"mu = {gauge},", f"c = {rate}"]
+        return [
+            f"corrected = {program.output.target} at mu*({names}),",
+            f"mu = {gauge},",
+            f"c = {rate}",
+        ]
     return [
         f"corrected = L^-1 {program.output.target}, with the Cholesky factor K = L L^T of",
         f"K = {gauge},",
@@ -106,7 +118,15 @@ def class_doc(
     summary = spec.summary.strip().rstrip(".") or f"The layer {spec.name}"
     summary = summary[0].upper() + summary[1:]
     first = f"{summary}, corrected to take the true gradient step."
-    lines = [first] if len(first) <= WIDTH else [*wrapped("A layer corrected to take the true gradient step.", ""), "", *wrapped(f"{summary}.", "    ")]
+    lines = (
+        [first]
+        if len(first) <= WIDTH
+        else [
+            *wrapped("A layer corrected to take the true gradient step.", ""),
+            "",
+            *wrapped(f"{summary}.", "    "),
+        ]
+    )
     lines.append("")
     for text in (x.strip() for x in spec.forward.strip().splitlines()):
         if text:
@@ -121,7 +141,9 @@ def class_doc(
             what = "; ".join(x.rstrip(",") for x in correction_lines(other, found)[1:])
             lines += wrapped(f"{variant_name(other)}: {what} ({found.exactness}).", "    ")
     if singular:
-        lines += wrapped("Where the gauge would be infinite (no gradient reaches any parameter) it is 0.", "    ")
+        lines += wrapped(
+            "Where the gauge would be infinite (no gradient reaches any parameter) it is 0.", "    "
+        )
     lines += wrapped(NOT_CORRECTED, "    ")
     if spec.source:
         lines += wrapped(f"Source: {spec.source}.", "    ")

@@ -16,7 +16,9 @@ def ruff() -> str:
     beside = Path(sys.executable).with_name("ruff")
     found = str(beside) if beside.exists() else shutil.which("ruff")
     if found is None:
-        raise DerivationError("ruff is not installed; generated code cannot be formatted: pip install ruff")
+        raise DerivationError(
+            "ruff is not installed; generated code cannot be formatted: pip install ruff"
+        )
     return found
 
 
@@ -26,7 +28,16 @@ def formatted(text: str) -> str:
     Raises:
         DerivationError: If the text is not valid Python.
     """
-    command = [ruff(), "format", "--isolated", "--line-length", "100", "--target-version", "py311", "-"]
+    command = [
+        ruff(),
+        "format",
+        "--isolated",
+        "--line-length",
+        "100",
+        "--target-version",
+        "py311",
+        "-",
+    ]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise DerivationError(f"the generated code is not valid Python: {done.stderr.strip()}")

@@ -59,7 +59,9 @@ def batch_letters(program: Program) -> tuple[Letter, ...]:
         leads = all(len(t.axes) > place and t.axes[place] == (letter,) for t in holders)
         if len(axis) > 1 or not holders or not leads or len(holders) < len(inputs):
             break
-        if any(letter in t.letters for t in program.parameters) or not _passes_through(program, letter):
+        if any(letter in t.letters for t in program.parameters) or not _passes_through(
+            program, letter
+        ):
             break
         found.append(letter)
     return tuple(found)
@@ -75,7 +77,9 @@ def _passes_through(program: Program, letter: Letter) -> bool:
         for read in reads(line.value):
             own = program.tensors[read.tensor].letters
             for index, axis in zip(read.indices, own, strict=True):
-                if axis.size == letter.size and index != letter or letter in index.free_symbols and axis != letter:
+                if (axis.size == letter.size and index != letter) or (
+                    letter in index.free_symbols and axis != letter
+                ):
                     return False
         if letter not in line.letters and letter in letters_in([line.value]):
             return False
@@ -93,7 +97,9 @@ def input_value(tensor: Tensor, batch: tuple[Letter, ...]) -> Value:
     return Value(tensor.name, tuple(axes))
 
 
-def shape_codes(program: Program, batch: tuple[Letter, ...], attributes: Mapping[str, str]) -> dict[str, str]:
+def shape_codes(
+    program: Program, batch: tuple[Letter, ...], attributes: Mapping[str, str]
+) -> dict[str, str]:
     """Size class → code that reads it off an input."""
     found: dict[str, str] = {}
     for tensor in program.inputs:
@@ -111,7 +117,9 @@ def shape_codes(program: Program, batch: tuple[Letter, ...], attributes: Mapping
             if len(unknown) == 1:
                 code = SizeCode(program, attributes, found)
                 known = code.product([code.size(x.size) for x in axis if x not in unknown])
-                found[unknown[0].size] = f"{tensor.name}.shape[{value.position(axis)}] // {known.at(Level.UNARY)}"
+                found[unknown[0].size] = (
+                    f"{tensor.name}.shape[{value.position(axis)}] // {known.at(Level.UNARY)}"
+                )
     return found
 
 
@@ -139,9 +147,22 @@ class ForwardWriter:
         device = f"{program.inputs[0].name}.device" if program.inputs else f"self.{name}.device"
         sizes = SizeCode(program, attributes, shape_codes(program, self.batch, attributes))
         self.lowering = Lowering(
-            program, self.batch, values, sizes, device, general=general, recognisers=RECOGNISERS, fused=fused
+            program,
+            self.batch,
+            values,
+            sizes,
+            device,
+            general=general,
+            recognisers=RECOGNISERS,
+            fused=fused,
         )
-        self.lowering.names |= {t.name for t in program.inputs} | {"self", "torch", "F", "nn", "math"}
+        self.lowering.names |= {t.name for t in program.inputs} | {
+            "self",
+            "torch",
+            "F",
+            "nn",
+            "math",
+        }
         self.singular = False
 
     def write(self) -> Forward:
@@ -159,10 +180,16 @@ class ForwardWriter:
             result = self.output_gauge()
         storage = input_value(self.program.tensors[self.program.output.target], self.batch).axes
         result = low.arranged(result, storage)
-        return Forward(tuple(low.statements), result.code, frozenset(low.helpers), dict(low.fused), self.singular)
+        return Forward(
+            tuple(low.statements),
+            result.code,
+            frozenset(low.helpers),
+            dict(low.fused),
+            self.singular,
+        )
 
     def output(self) -> Value:
-        """z by its own name."""
+        """Z by its own name."""
         low = self.lowering
         low.outermost = self.program.output.value
         z = low.assign(self.program.output.target, low.of(self.program.output.value))
@@ -215,7 +242,12 @@ class ForwardWriter:
         low = self.lowering
         parts: list[Value] = []
         for factor in sorted(Mul.make_args(gauge), key=lambda f: (bool(reads(f)), str(f))):
-            negative = isinstance(factor, Pow) and factor.exp.is_Rational and factor.exp < 0 and reads(factor)
+            negative = (
+                isinstance(factor, Pow)
+                and factor.exp.is_Rational
+                and factor.exp < 0
+                and reads(factor)
+            )
             if not negative:
                 parts.append(low.of(factor))
                 continue
@@ -239,7 +271,7 @@ class ForwardWriter:
 
     # -------------------------------------------------------------- input map
     def input_map(self) -> Value:
-        """Σ_d μ^d part_d, so that the factor is applied to the output's terms and not to the input."""
+        """Σ_d μ^d part_d: the factor is applied to the output's terms and not to the input."""
         low = self.lowering
         gauge = self.correction.gauge
         assert gauge is not None
@@ -249,6 +281,10 @@ class ForwardWriter:
         target = self.program.output.target
         first = low.assign(target, low.of(scaled[0][1]))
         others = [low.of(p) for _, p in scaled[1:]]
+        if len(scaled) == 1:
+            # One degree d only: its power of the gauge is simpler than the gauge.
+            gauge = gauge ** scaled[0][0]
+            scaled = [(1, scaled[0][1])]
         scale = self.gauge(gauge)
         result = self.times(first, scale, scaled[0][0])
         for (degree, _), value in zip(scaled[1:], others, strict=True):
@@ -280,7 +316,9 @@ class ForwardWriter:
         if self.correction.frozen:
             value = value.with_code(f"{value.at(Level.ATOM)}.detach()")
         kernel_value = low.assign("kernel", value)
-        factor = low.assign("factor", kernel_value.with_code(f"torch.linalg.cholesky({kernel_value.code})"))
+        factor = low.assign(
+            "factor", kernel_value.with_code(f"torch.linalg.cholesky({kernel_value.code})")
+        )
         z = low.arranged(z, (*site, rows))
         column = f"{z.at(Level.ATOM)}.unsqueeze(-1).to({factor.code}.dtype)"
         matrix = factor.code
@@ -288,7 +326,9 @@ class ForwardWriter:
         if missing:
             matrix = insert_axes(factor, (*site, rows, columns)).code
         solved = f"torch.linalg.solve_triangular({matrix}, {column}, upper=False).squeeze(-1)"
-        result = low.assign("corrected", z.with_code(f"{solved}.to({self.program.output.target}.dtype)"))
+        result = low.assign(
+            "corrected", z.with_code(f"{solved}.to({self.program.output.target}.dtype)")
+        )
         if len(rows) > 1:
             result = low.split(result)
         return result

@@ -13,6 +13,13 @@ from collections.abc import Iterator
 from derive.errors import TruestepError
 
 MAX_LENGTH = 1_000_000
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text."""
+    return frozenset(text.split())
+
+
 IMPORTS = frozenset(
     [
         "from __future__ import annotations",
@@ -24,12 +31,10 @@ IMPORTS = frozenset(
         "import torch.nn.functional as F",
     ]
 )
-BUILTINS = frozenset(
-    """
+BUILTINS = words("""
     RuntimeError TypeError ValueError NotImplementedError abs all any bool dict enumerate float int
     isinstance len list map max min range reversed sorted str sum super tuple zip object
-    """.split()
-)
+    """)
 NODES = (
     ast.Module | ast.Import | ast.ImportFrom | ast.alias | ast.ClassDef | ast.FunctionDef
     | ast.arguments | ast.arg | ast.keyword | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
@@ -39,53 +44,43 @@ NODES = (
     | ast.FormattedValue | ast.ListComp | ast.GeneratorExp | ast.comprehension | ast.expr_context
     | ast.operator | ast.unaryop | ast.boolop | ast.cmpop
 )  # fmt: skip
-TORCH = frozenset(
-    """
+TORCH = words("""
     Tensor abs arange atan2 bfloat16 bool bmm broadcast_shapes broadcast_tensors cat ceil chunk
     clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye flatten
     float16 float32 float64 floor full full_like get_default_dtype int64 linalg log log1p logsumexp
     long matmul max maximum mean min minimum movedim ones ones_like outer permute pow promote_types
     prod reciprocal relu reshape result_type rsqrt sigmoid sign sin softmax sqrt square squeeze
     stack sum tanh tensor tensordot transpose tril triu unflatten unsqueeze where zeros zeros_like
-    """.split()
-)
+    """)
 MEMBERS = {
     "torch": TORCH,
-    "torch.linalg": frozenset(
-        """
+    "torch.linalg": words("""
         cholesky cholesky_ex diagonal eigh inv lu_factor lu_solve norm qr solve solve_triangular svd
         vecdot vector_norm
-        """.split()
-    ),
+        """),
     "nn": frozenset(["Module", "Parameter", "init", "Linear"]),
-    "nn.init": frozenset(
-        """
+    "nn.init": words("""
         constant_ kaiming_normal_ kaiming_uniform_ normal_ ones_ uniform_ xavier_normal_
         xavier_uniform_ zeros_ trunc_normal_
-        """.split()
-    ),
-    "F": frozenset(
-        """
+        """),
+    "F": words("""
         adaptive_avg_pool1d avg_pool1d avg_pool2d avg_pool3d batch_norm bilinear conv1d conv2d
         conv3d conv_transpose1d conv_transpose2d conv_transpose3d dropout elu embedding fold gelu
         group_norm hardtanh instance_norm layer_norm leaky_relu linear local_response_norm
         log_softmax normalize one_hot pad relu rms_norm scaled_dot_product_attention sigmoid silu
         softmax softplus tanh unfold
-        """.split()
-    ),
-    "math": frozenset("ceil copysign e exp floor gcd inf isqrt lcm log nan pi prod sqrt".split()),
+        """),
+    "math": words("ceil copysign e exp floor gcd inf isqrt lcm log nan pi prod sqrt"),
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
-METHODS = TORCH | frozenset(
-    """
-    T add append clamp_max clamp_min clone contiguous copy_ count data detach device diag_embed dim
-    div double dtype expand expand_as extend float gather half index index_add index_put index_select
-    insert is_complex is_contiguous is_cuda is_floating_point item items keys layout masked_fill mH
-    mT mul narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero norm num_heads
-    numel repeat repeat_interleave requires_grad requires_grad_ roll scatter_add select
-    shape size stride sub tensor_split to type type_as unbind unfold values var view view_as
-    """.split()
-)
+METHODS = TORCH | words("""
+    T add append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
+    div double dtype expand expand_as extend float gather half index index_add index_put
+    index_select insert is_complex is_contiguous is_cuda is_floating_point item items keys layout
+    masked_fill mH mT mul narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero
+    norm numel repeat repeat_interleave requires_grad requires_grad_ reset_parameters roll
+    scatter_add select shape size stride sub tensor_split to type type_as unbind unfold values var view view_as
+    """)
 
 
 class GateError(TruestepError):
@@ -127,7 +122,9 @@ def check(text: str) -> None:
 
 def refusal(node: ast.AST, problem: str) -> GateError:
     """An error at a node's line."""
-    return GateError(f"the generated code is refused, line {getattr(node, 'lineno', '?')}: {problem}")
+    return GateError(
+        f"the generated code is refused, line {getattr(node, 'lineno', '?')}: {problem}"
+    )
 
 
 def check_module(tree: ast.Module) -> None:
@@ -143,9 +140,9 @@ def check_module(tree: ast.Module) -> None:
             place == 0 and is_text(node)
         ):
             raise refusal(node, f"a {type(node).__name__} is not allowed in a module")
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import | ast.ImportFrom) and node not in tree.body:
-            raise refusal(node, "an import within code is not allowed")
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Import | ast.ImportFrom) and part not in tree.body:
+            raise refusal(part, "an import within code is not allowed")
 
 
 def is_literal(node: ast.expr) -> bool:
@@ -178,7 +175,7 @@ def bound_names(tree: ast.Module) -> Iterator[str]:
 
 def plain(node: ast.AST, name: str) -> str:
     """The name, unless binding it would hide what the other checks rely on."""
-    if name in MEMBERS or (name in BUILTINS and not isinstance(node, ast.arg)):
+    if name in MEMBERS or name == "super":
         raise refusal(node, f"`{name}` may not be bound")
     return name
 
@@ -212,9 +209,9 @@ def check_attribute(node: ast.Attribute, parent: ast.AST) -> None:
         raise refusal(node, f"the attribute `{node.attr}` is not allowed")
     if owner != "self" and not owner.startswith("self.") and node.attr not in METHODS:
         raise refusal(node, f"the attribute `{node.attr}` is not allowed")
-    if owner.startswith("self.") and isinstance(parent, ast.Call) and parent.func is node:
-        if node.attr not in METHODS:
-            raise refusal(node, f"the method `{node.attr}` is not allowed")
+    called = isinstance(parent, ast.Call) and parent.func is node
+    if owner.startswith("self.") and called and node.attr not in METHODS:
+        raise refusal(node, f"the method `{node.attr}` is not allowed")
 
 
 def check_call(node: ast.Call) -> None:
@@ -242,7 +239,7 @@ def check_function(node: ast.FunctionDef) -> None:
 
 
 def check_annotation(annotation: ast.expr | None) -> None:
-    """Names, attributes, ``|`` and ``[]``: what typing.get_type_hints would evaluate is harmless."""
+    """Names, attributes, ``|`` and ``[]``, so that evaluating it as a type is harmless."""
     for part in ast.walk(annotation) if annotation is not None else ():
         if isinstance(part, ast.Call) or (
             isinstance(part, ast.Constant) and part.value not in (None, ...)
@@ -258,8 +255,8 @@ def check_class(node: ast.ClassDef, tree: ast.Module) -> None:
     if [ast.unparse(base) in classes for base in node.bases] != [True]:
         raise refusal(node, "the base of a class is nn.Module or a class of the file")
     for part in node.body:
-        if isinstance(part, ast.AnnAssign):
-            check_annotation(part.annotation)
+        if isinstance(part, ast.Assign | ast.AnnAssign):
+            check_annotation(part.annotation if isinstance(part, ast.AnnAssign) else None)
             if part.value is not None and not is_literal(part.value):
                 raise refusal(part, "only literals may be assigned in a class")
         elif not isinstance(part, ast.FunctionDef) and not is_text(part):

@@ -25,7 +25,9 @@ def header(spec: LayerSpec) -> str:
 
 def sealed(text: str) -> str:
     """The text with the hash of its own content in the header, so that hand edits show."""
-    return text.replace("# content: sha256 " + "0" * 64, f"# content: sha256 {content_hash(text)}", 1)
+    return text.replace(
+        "# content: sha256 " + "0" * 64, f"# content: sha256 {content_hash(text)}", 1
+    )
 
 
 def content_hash(text: str) -> str:

@@ -30,8 +30,9 @@ def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:
 def _gather(x: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
     """Elements x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
     sizes = x.shape[-len(indices) :]
-    inside = torch.stack([(i >= 0) & (i < size) for i, size in zip(indices, sizes, strict=True)]).all(0)
-    clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes, strict=True))
+    pairs = list(zip(indices, sizes, strict=True))
+    inside = torch.stack([(i >= 0) & (i < size) for i, size in pairs]).all(0)
+    clamped = tuple(i.clamp(0, size - 1) for i, size in pairs)
     return x[(..., *clamped)].masked_fill(~inside, 0)
 ''',
     "_as_tuple": '''

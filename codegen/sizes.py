@@ -1,4 +1,4 @@
-"""Sizes as code: constructor arguments, hyperparameters, computed sizes, and sizes read off inputs."""
+"""Sizes as code: constructor arguments, hyperparameters, computed and read-off sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class SizeCode:
         shapes: Size class → code that reads it off an input, e.g. ``x.shape[-1]``.
     """
 
-    def __init__(self, program: Program, attributes: Mapping[str, str], shapes: Mapping[str, str]) -> None:
+    def __init__(
+        self, program: Program, attributes: Mapping[str, str], shapes: Mapping[str, str]
+    ) -> None:
         """Keep the tables."""
         self.program = program
         self.attributes = attributes
@@ -58,16 +60,24 @@ class SizeCode:
         if isinstance(tree, g.Product):
             return self.product([self.tree(f) for f in tree.factors])
         if isinstance(tree, g.Power):
-            return Value(f"{self.tree(tree.base).at(Level.ATOM)} ** {tree.exponent}", level=Level.POWER, scalar=True)
+            return Value(
+                f"{self.tree(tree.base).at(Level.ATOM)} ** {tree.exponent}",
+                level=Level.POWER,
+                scalar=True,
+            )
         if isinstance(tree, g.Call) and tree.function == "//":
             top, bottom = (self.tree(a) for a in tree.arguments)
             if bottom.code == "1":
                 return top
-            return Value(f"{top.at(Level.PRODUCT)} // {bottom.at(Level.UNARY)}", level=Level.PRODUCT, scalar=True)
+            return Value(
+                f"{top.at(Level.PRODUCT)} // {bottom.at(Level.UNARY)}",
+                level=Level.PRODUCT,
+                scalar=True,
+            )
         raise DerivationError(f"{type(tree).__name__} cannot stand in a size")
 
     def total(self, parts: list[Value]) -> Value:
-        """a + b - c."""
+        """A + b - c."""
         code = parts[0].code
         for part in parts[1:]:
             code += f" - {part.code[1:]}" if part.code.startswith("-") else f" + {part.code}"
@@ -88,7 +98,9 @@ class SizeCode:
             inner = kept[0].at(Level.PRODUCT) if sign else kept[0].code
             return Value(sign + inner, level=Level.UNARY if sign else kept[0].level, scalar=True)
         # A floor division must not be regrouped: it keeps its parentheses inside a product.
-        code = " * ".join(f"({p.code})" if p.level < Level.PRODUCT or "//" in p.code else p.code for p in kept)
+        code = " * ".join(
+            f"({p.code})" if p.level < Level.PRODUCT or "//" in p.code else p.code for p in kept
+        )
         return Value(sign + code, level=Level.PRODUCT, scalar=True)
 
     def number(self, expression: Expr) -> Value:
@@ -97,17 +109,30 @@ class SizeCode:
             value = int(expression)
             return Value(str(value), level=Level.ATOM if value >= 0 else Level.UNARY, scalar=True)
         if expression.is_Rational:
-            return Value(repr(float(expression)), level=Level.ATOM if expression >= 0 else Level.UNARY, scalar=True)
+            return Value(
+                repr(float(expression)),
+                level=Level.ATOM if expression >= 0 else Level.UNARY,
+                scalar=True,
+            )
         if isinstance(expression, Symbol):
             return self.symbol(expression)
         if isinstance(expression, sympy.NumberSymbol) or expression.is_number:
             return Value(repr(float(expression)), scalar=True)
         if expression.is_Add:
-            terms = sorted(expression.args, key=lambda e: (e.could_extract_minus_sign(), e.is_number, str(e)))
+            terms = sorted(
+                expression.args, key=lambda e: (e.could_extract_minus_sign(), e.is_number, str(e))
+            )
             return self.total([self.number(t) for t in terms])
         if expression.is_Mul:
             return self._quotient(expression)
         if expression.is_Pow:
+            if abs(expression.exp) == sympy.Rational(1, 2):
+                root = f"math.sqrt({self.number(expression.base).code})"
+                return (
+                    Value(root, scalar=True)
+                    if expression.exp > 0
+                    else Value(f"1 / {root}", level=Level.PRODUCT, scalar=True)
+                )
             base = self.number(expression.base).at(Level.ATOM)
             power = expression.exp
             shown = str(power) if power.is_Integer and power > 0 else repr(float(power))
@@ -118,11 +143,13 @@ class SizeCode:
 
     def _quotient(self, expression: Expr) -> Value:
         top, bottom = sympy.fraction(expression)
-        if bottom == 1 or bottom.is_Pow and not bottom.exp.is_Integer:
+        if bottom == 1 or (bottom.is_Pow and not bottom.exp.is_Integer):
             factors = sorted(expression.args, key=lambda e: (not e.is_number, str(e)))
             return self.product([self.number(f) for f in factors])
         over, under = self.number(top), self.number(bottom)
-        return Value(f"{over.at(Level.PRODUCT)} / {under.at(Level.POWER)}", level=Level.PRODUCT, scalar=True)
+        return Value(
+            f"{over.at(Level.PRODUCT)} / {under.at(Level.POWER)}", level=Level.PRODUCT, scalar=True
+        )
 
     def symbol(self, symbol: Symbol) -> Value:
         """A size symbol or a hyperparameter."""

@@ -8,6 +8,9 @@ from enum import IntEnum
 
 from derive.nodes import Letter
 
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Names for axes in an einsum."""
+
 
 class _Batch:
     """The leading axes of any number that a layer passes through."""
@@ -51,7 +54,9 @@ class Value:
         """The code, in parentheses if it binds less tightly than ``level``."""
         return f"({self.code})" if self.level < level else self.code
 
-    def with_code(self, code: str, axes: Sequence[Axis] | None = None, level: Level = Level.ATOM) -> Value:
+    def with_code(
+        self, code: str, axes: Sequence[Axis] | None = None, level: Level = Level.ATOM
+    ) -> Value:
         """Other code for a tensor."""
         return Value(code, self.axes if axes is None else tuple(axes), level)
 
@@ -71,7 +76,7 @@ def single(letter: Letter) -> Axis:
 
 
 def insert_axes(value: Value, target: Sequence[Axis]) -> Value:
-    """Insert axes of size 1 so that the value broadcasts over ``target``, whose order it follows."""
+    """Insert axes of size 1 so that the value broadcasts over ``target``, in whose order it is."""
     if value.scalar or not value.axes:
         return value
     present = [axis for axis in target if axis in value.axes]
@@ -93,7 +98,7 @@ def insert_axes(value: Value, target: Sequence[Axis]) -> Value:
 
 
 def merge_order(axes: Sequence[Sequence[Axis]]) -> tuple[Axis, ...]:
-    """A common order of several axis lists: the longest first, others inserted where they belong."""
+    """A common order of several axis lists: the longest first, others put where they belong."""
     ordered = sorted(axes, key=len, reverse=True)
     result: list[Axis] = []
     for candidate in ordered:

@@ -31,9 +31,7 @@ from derive.structure import (
 from derive.update import Update, definitions, depends_on_parameters, derive_update
 
 ANSATZE = ("output gauge", "input map", "split gauge", "unit gauge", "matrix gauge")
-NO_CLOSED_FORM = (
-    "κ(μx) = c has no closed form: the input stands inside a function or a denominator"
-)
+NO_CLOSED_FORM = "κ(μx) = c has no closed form: the input stands inside a function or a denominator"
 Definitions = Mapping[str, tuple[tuple[Letter, ...], Expr]]
 LAMBDA, MU, NU, RATE, RADIUS = "λ", "μ", "ν", "c", "radius"
 

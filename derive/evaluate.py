@@ -180,7 +180,7 @@ class Evaluator:
         if isinstance(e, Contraction | MaxOver):
             return self.reduce(e)
         if isinstance(e, Softmax):
-            return self.of(e.expanded())
+            return self.softmax(e)
         if isinstance(e, Add | Mul):
             return self.fold(e)
         if isinstance(e, Pow):
@@ -191,6 +191,21 @@ class Evaluator:
             aligned = [self.align(p, letters) for p in parts]
             return Named(letters, np.broadcast_arrays(self.field.function(e, aligned))[0])
         raise DerivationError(f"no numeric rule for {type(e).__name__}")
+
+    def softmax(self, e: Softmax) -> Named:
+        """exp(body) / Σ exp(body); real scores less their maximum, so that nothing overflows."""
+        score = self.of(e.body)
+        (bound,) = e.letters
+        if not isinstance(self.field, Float64) or bound not in score.letters:
+            return self.of(e.expanded())
+        axis = score.letters.index(bound)
+        raised = np.exp(score.array - score.array.max(axis=axis, keepdims=True))
+        # The quotient over all letters, read at the index that the softmax is asked for.
+        name = "softmax"
+        tensors = {**self.tensors, name: raised / raised.sum(axis=axis, keepdims=True)}
+        indices = [e.args[2] if x == bound else x for x in score.letters]
+        here = Evaluator(self.sizes, tensors, self.symbols, self.field)
+        return here.read(Read(Symbol(name), *indices))
 
     def symbol(self, e: Symbol) -> Any:
         name = e.name

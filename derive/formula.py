@@ -182,7 +182,7 @@ class Latex(Notation):
         return rf"\sum_{{{','.join(letters)}}} {body}"
 
     def _norm_power(self, tensor: str, indices: list[str], exponent: Expr) -> str:
-        norm = rf"\lVert {self._read(tensor, indices, True)} \rVert"
+        norm = rf"\left\lVert {self._read(tensor, indices, True)} \right\rVert"
         if not exponent.is_Integer:
             return rf"\sqrt{{{norm}}}"
         return norm if exponent == 1 else f"{norm}^{{{self._print(exponent)}}}"

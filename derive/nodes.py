@@ -185,6 +185,7 @@ class Contraction(Expr):
                 (*letters, *(inner.get(x, x) for x in body.letters)),
             )
         return Expr.__new__(cls, body, *letters)
+
     is_commutative = True
     is_real = True
     is_extended_real = True
@@ -442,9 +443,7 @@ def _substitute_binder(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     bound = expression.letters
     free = expression.body.free_symbols
     # A symbol that is not free within changes nothing there, and must not force a renaming.
-    inner = {
-        k: v for k, v in mapping.items() if k not in bound and (k in free or not k.is_Symbol)
-    }
+    inner = {k: v for k, v in mapping.items() if k not in bound and (k in free or not k.is_Symbol)}
     if not inner and not isinstance(expression, Softmax):
         return expression
     captured: set[Expr] = set()

@@ -81,8 +81,7 @@ def expand(expression: Expr) -> Expr:
 def _multiplies_out(expression: Expr) -> bool:
     """Whether a term holds a sum as a factor: elsewhere SymPy's expansion only costs time."""
     return any(
-        factor.is_Add
-        or (factor.is_Pow and factor.base.is_Add and factor.exp.is_Integer)
+        factor.is_Add or (factor.is_Pow and factor.base.is_Add and factor.exp.is_Integer)
         for term in Add.make_args(expression)
         for factor in (term.args if term.is_Mul else (term,))
         if term is not expression or not expression.is_Add

@@ -5,19 +5,19 @@ All four show the same :func:`derive.steps.steps`.
 
 from __future__ import annotations
 
-import functools
 import html
+import re
 from collections.abc import Mapping
 
-from latex2mathml.converter import convert
 from sympy import Expr
 
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.formula import formula, latex
+from derive.mathml import mathml
 from derive.steps import Statement, Step, Writer, steps
 
-__all__ = ["formula", "latex", "mathml", "to_html", "to_json", "to_latex", "to_text"]
+__all__ = ["formula", "latex", "to_html", "to_json", "to_latex", "to_text"]
 
 # Words in a title or sentence that LaTeX text mode does not know.
 LATEX_WORDS: Mapping[str, str] = {
@@ -161,12 +161,6 @@ def step_json(step: Step) -> dict[str, object]:
     }
 
 
-@functools.lru_cache(maxsize=4096)
-def mathml(tex: str) -> str:
-    """LaTeX as a ``<math>`` element, displayed as a block."""
-    return str(convert(tex, display="block"))
-
-
 def to_html(d: Derivation) -> str:
     """The numbered steps as an HTML fragment: an ordered list of titles, words and MathML."""
     items = "\n".join(f"<li>{step_html(step)}</li>" for step in steps(d))
@@ -177,14 +171,20 @@ def to_html(d: Derivation) -> str:
 def step_html(step: Step) -> str:
     """The inside of one step's list item."""
     body = "\n".join(statement_html(s) for s in step.statements)
-    return f'<span class="title">{html.escape(step.title)}</span>\n{body}'
+    return f'<span class="title">{words_html(step.title)}</span>\n{body}'
 
 
 def statement_html(statement: Statement) -> str:
     """Words as a paragraph, the formula below."""
     parts = []
     if statement.words:
-        parts.append(f"<p>{html.escape(statement.words)}</p>")
+        parts.append(f"<p>{words_html(statement.words)}</p>")
     if statement.latex:
         parts.append(f'<div class="formula">{mathml(statement.latex)}</div>')
     return "\n".join(parts)
+
+
+def words_html(words: str) -> str:
+    """Words with subscripts, ``κ_i`` as κ<sub>i</sub>, and typographic primes."""
+    text = html.escape(words, quote=False).replace("'", "′")
+    return re.sub(r"(?<=[\w\u0303])_(\w′?)", r"<sub>\1</sub>", text)

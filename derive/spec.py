@@ -115,8 +115,10 @@ KEYS = frozenset(
         "inputs",
         "classes",
         "stages",
+        "layout",
     ]
 )
+LAYOUTS = ("attention",)
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,8 @@ class LayerSpec:
         classes: Correction (``affine-like`` ...) → class name, where the usual one is not wanted.
         stages: Name → ``Stage`` or a mapping of its fields: lines (by the names they define) that
             form a layer of their own, see :func:`derive.stages.stage_spec`.
+        layout: The module that the stages are put together to, one of :data:`LAYOUTS`; empty for a
+            layer that is one module of its lines.
         summary, source: One sentence, and where the layer comes from.
 
     Raises:
@@ -201,16 +205,20 @@ class LayerSpec:
     stages: Mapping[str, Any] = field(default_factory=dict)
     summary: str = ""
     source: str = ""
+    layout: str = ""
     file: str | None = field(default=None, compare=False)
     text: str | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Normalise the tables and check every name; the formulas are checked by the parser."""
-        for key in ("name", "forward", "site", "unit", "summary", "source"):
+        for key in ("name", "forward", "site", "unit", "summary", "source", "layout"):
             if not isinstance(getattr(self, key), str):
                 raise self.error(f"`{key}` must be a string", key, f'write {key} = "..."')
             self._check_text(key, getattr(self, key))
         self.check_name(self.name, "name")
+        if self.layout and self.layout not in LAYOUTS:
+            known = ", ".join(LAYOUTS)
+            raise self.error(f"unknown layout `{self.layout}`", "layout", f"one of {known}, or none")
         if not self.forward.strip():
             raise self.error("`forward` is empty", "forward", "write z[n, i] = ... there")
         for key in ("parameters", "sizes", "hyperparameters", "inputs", "classes", "stages"):
@@ -434,6 +442,7 @@ class LayerSpec:
             "inputs": [[s, i.axes, i.padded_by] for s, i in self.inputs.items()],
             "classes": list(self.classes.items()),
             "stages": [[k, v.lines, v.site, v.unit] for k, v in self.stages.items()],
+            **({"layout": self.layout} if self.layout else {}),
         }
         return hashlib.sha256(json.dumps(data, ensure_ascii=True).encode()).hexdigest()
 

@@ -41,6 +41,11 @@ SIDES: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
     "input map": (("κ(μx)", r"\kappa(\mu x)"), ("c", "c"), ("μ(s)", r"\mu(s)")),
 }
+DEFINITION = "K(s,s') = Σ_θ (∂z_s/∂θ) (∂z_s'/∂θ)ᵀ"
+DEFINITION_LATEX = (
+    r"K(s,s') = \sum_{\theta} \frac{\partial z_s}{\partial \theta} "
+    r"\left(\frac{\partial z_{s'}}{\partial \theta}\right)^{\top}"
+)
 KAPPA = {
     "isotropic": ("κ(s) I", ("κ(s)", r"\kappa(s)")),
     "diagonal": ("diag κ_i(s)", ("κ_i(s)", r"\kappa_i(s)")),
@@ -141,11 +146,12 @@ class Writer:
     def kernel(self) -> Iterator[Statement]:
         """K(s,s'), by parameter and in total."""
         update = self.derivation.update
+        yield Statement("Definition:", DEFINITION, DEFINITION_LATEX)
         if len(update.parts) > 1:
-            for name, part in update.parts.items():
+            for k, (name, part) in enumerate(update.parts.items()):
                 sides = (f"K_{name}(s,s')", rf"K_{{{latex_name(name)}}}(s,s')")
-                yield self.equation(sides, grouped(part))
-        words = "In total:" if len(update.parts) > 1 else ""
+                yield self.equation(sides, grouped(part), "" if k else "By parameter:")
+        words = "In total:" if len(update.parts) > 1 else "Here:"
         yield self.equation(("K(s,s')", "K(s,s')"), grouped(update.kernel), words)
 
     def parts(self) -> Iterator[Statement]:
@@ -290,7 +296,7 @@ def steps(derivation: Derivation) -> tuple[Step, ...]:
     found: list[tuple[str, tuple[Statement, ...], Correction | None]] = [
         ("Forward map", tuple(write.forward()), None),
         ("Gradient of z with respect to each parameter", tuple(write.gradients()), None),
-        ("Kernel K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ", tuple(write.kernel()), None),
+        ("Kernel K(s,s')", tuple(write.kernel()), None),
         ("Self part and interference", tuple(write.parts()), None),
         ("Class and divergence", tuple(write.classes()), None),
     ]

@@ -51,7 +51,9 @@ class GaugedLayer(torch.nn.Module):
         sizes = case.instance.sizes
         for tensor in self.subject.program.parameters:
             value = to_storage(case.instance.tensors[tensor.name], tensor, sizes)
-            self.register_parameter(f"p_{tensor.name}", torch.nn.Parameter(torch.from_numpy(value.copy())))
+            self.register_parameter(
+                f"p_{tensor.name}", torch.nn.Parameter(torch.from_numpy(value.copy()))
+            )
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """Σ gauge**degree · term, or Λ z; storage layout in and out."""
@@ -153,7 +155,9 @@ def dropped_bias(case: Case) -> Array | None:
     subject, gauge = case.subject, case.reference.gauge
     if gauge.ndim == 3:
         return None
-    constant = Add(*(t for t in Add.make_args(expand(subject.derivation.structure.full)) if not reads(t)))
+    constant = Add(
+        *(t for t in Add.make_args(expand(subject.derivation.structure.full)) if not reads(t))
+    )
     if constant == 0:
         return None
     layer = ReferenceLayer(subject, case.instance)
@@ -209,7 +213,9 @@ def judge_controls(
         counted[control.name] = counted.get(control.name, 0) + 1
         refused = error > TOLERANCES.control_margin * bound
         record.judge(
-            0.0 if refused else 1.0, 0.0, f"control `{control.name}` is accepted ({error:.1e}): {case}"
+            0.0 if refused else 1.0,
+            0.0,
+            f"control `{control.name}` is accepted ({error:.1e}): {case}",
         )
 
 
@@ -244,4 +250,3 @@ def controls_stage(variants: Sequence[Subject], settings: Settings, record: Reco
         total = {k: total.get(k, 0) + counted.get(k, 0) for k in {**total, **counted}}
     named = ", ".join(c.name for c in CONTROLS if c.name in total)
     record.note(f"refused: {named}")
-

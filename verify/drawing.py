@@ -1,7 +1,7 @@
 """How a picture looks, and how a figure becomes SVG text that is the same on every machine.
 
-Inline pictures draw lines and letters in ``currentColor``, so that they follow a page's light or dark
-theme; stand-alone ones have a white ground. The series colours are mid-tones that read on both.
+Inline pictures draw lines and letters in ``currentColor``, so that they follow a page's light or
+dark theme; stand-alone ones have a white ground. The series colours are mid-tones, for both.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import matplotlib as mpl
+import matplotlib.style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
@@ -74,8 +74,7 @@ STYLE = {
 @contextmanager
 def styled(name: str) -> Iterator[None]:
     """Matplotlib's settings for one picture; ``name`` seeds the ids within its SVG."""
-    settings = {k: v for k, v in mpl.rcParamsDefault.items() if k != "backend"}
-    with mpl.rc_context({**settings, **STYLE, "svg.hashsalt": name}):
+    with matplotlib.style.context(["default", {**STYLE, "svg.hashsalt": name}]):
         yield
 
 

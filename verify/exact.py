@@ -33,7 +33,7 @@ from verify.dual import Dual, DualArithmetic
 from verify.instances import EXACT, Instance, sample
 from verify.interpret import Interpreter
 from verify.layout import kernel_by_sites, site_count, sites_by_units
-from verify.modular import PRIME, SHADOW_PRIMES, NonResidue, Prime
+from verify.modular import PRIME, SHADOW_PRIMES, NonResidue, Prime, Singular
 from verify.results import VerificationError
 from verify.stage import Record, Settings
 from verify.subject import Subject
@@ -42,6 +42,8 @@ from verify.tolerances import TOLERANCES
 Array = np.ndarray[Any, Any]
 KINDS = ("varied", "equal sizes", "one site", "varied")
 DRAWS = 3000
+# A division by 0 has chance 1/p; after this many in a row the sizes themselves are singular.
+SINGULAR_DRAWS = 6
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ def blocks_of(kernel: Array) -> Array:
 
 def times_identity(diagonal: Array) -> Array:
     """(site, unit) → (site, unit, unit)."""
-    return np.asarray(diagonal[:, :, None] * np.eye(diagonal.shape[1], dtype=np.int64).astype(object))
+    return np.asarray(
+        diagonal[:, :, None] * np.eye(diagonal.shape[1], dtype=np.int64).astype(object)
+    )
 
 
 def same(a: Array, b: Array) -> bool:
@@ -167,7 +171,7 @@ def factors(blocks: Array) -> bool:
     """Whether K = L D Lᵀ by elimination without pivoting gives K back, for every block.
 
     Raises:
-        NonResidue: If a pivot is 0.
+        Singular: If a pivot is 0.
     """
     for block in blocks:
         size = block.shape[0]
@@ -177,9 +181,11 @@ def factors(blocks: Array) -> bool:
         for k in range(size):
             pivot = int(rest[k, k])
             if pivot == 0:
-                raise NonResidue("a pivot is 0")
+                raise Singular("a pivot is 0")
             pivots.append(pivot)
-            lower[:, k] = np.where(np.arange(size) >= k, rest[:, k] * pow(pivot, -1, PRIME), 0) % PRIME
+            lower[:, k] = (
+                np.where(np.arange(size) >= k, rest[:, k] * pow(pivot, -1, PRIME), 0) % PRIME
+            )
             rest = (rest - pivot * np.outer(lower[:, k], lower[:, k])) % PRIME
         if not same((lower * np.array(pivots, dtype=object)).dot(lower.T), block):
             return False
@@ -216,18 +222,27 @@ def judge_instance(subject: Subject, instance: Instance) -> tuple[str, int, int]
         The reason of a failure or ``""``, how many draws it took, and how many radicands there were.
 
     Raises:
+        Singular: If the layer has no gauge at these sizes, whatever the numbers.
         VerificationError: If no draw will do.
     """
+    singular = 0
     for attempt in range(DRAWS):
         try:
             point = draw_point(subject, instance, attempt)
             reason = judge_point(subject, point)
+        except Singular:
+            singular += 1
+            if singular == SINGULAR_DRAWS:
+                raise
+            continue
         except NonResidue:
             continue
         if reason and point.field.tainted:
             continue
         return reason, attempt + 1, len(point.field.roots)
-    raise VerificationError(f"no residues of {DRAWS} draws give every root of {subject.name}: {instance}")
+    raise VerificationError(
+        f"no residues of {DRAWS} draws give every root of {subject.name}: {instance}"
+    )
 
 
 def bits(subject: Subject, instance: Instance, draws: int, roots: int) -> float:
@@ -245,25 +260,42 @@ def bits(subject: Subject, instance: Instance, draws: int, roots: int) -> float:
     return max(0.0, chance - math.log2(draws))
 
 
+def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple[float, float]:
+    """Judge as many instances as wanted, passing over sizes at which the layer is singular.
+
+    Returns:
+        The bits of the weakest instance and of all together.
+
+    Raises:
+        VerificationError: If too few sizes are regular.
+    """
+    wanted = max(2, settings.instances // 2)
+    found: list[float] = []
+    for instance in sample(
+        subject.derivation, 4 * wanted, settings.seed, kinds=KINDS, limits=EXACT
+    ):
+        try:
+            reason, draws, roots = judge_instance(subject, instance)
+        except Singular:
+            record.note("passed over singular sizes")
+            continue
+        record.instances += 1
+        record.judge(1.0 if reason else 0.0, 0.0, f"{reason}: {subject.name} at {instance}")
+        found.append(bits(subject, instance, draws, roots))
+        if len(found) == wanted:
+            return min(found), sum(found)
+    raise VerificationError(
+        f"only {len(found)} of {wanted} instances of {subject.name} are regular"
+    )
+
+
 def exact_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:
     """Kernel, self-kernel, κ and gauge at random small sizes, modulo the prime."""
-    least = math.inf
-    total = math.inf
-    for subject in variants:
-        proven = 0.0
-        count = max(2, settings.instances // 2)
-        found = sample(subject.derivation, count, settings.seed, kinds=KINDS, limits=EXACT)
-        for instance in found:
-            reason, draws, roots = judge_instance(subject, instance)
-            record.instances += 1
-            record.judge(1.0 if reason else 0.0, 0.0, f"{reason}: {subject.name} at {instance}")
-            here = bits(subject, instance, draws, roots)
-            least = min(least, here)
-            proven += here
-        total = min(total, proven)
+    found = [judge_subject(subject, settings, record) for subject in variants]
+    least, total = (min(values) for values in zip(*found, strict=True))
     short = max(0.0, TOLERANCES.exact_bits - total)
     record.judge(short, 0.0, f"the chance of error is 2^-{total:.0f} only")
     record.note(
-        f"identities hold modulo 2^61 - 1; a wrong one passes an instance with chance below 2^-{least:.0f}, "
-        f"all of them below 2^-{total:.0f}"
+        f"identities hold modulo 2^61 - 1; a wrong one passes an instance with chance below "
+        f"2^-{least:.0f}, all of them below 2^-{total:.0f}"
     )

@@ -92,7 +92,9 @@ class AffineLayers:
     def rates(self) -> dict[str, float]:
         """Kind → c at radius 1, from the derivation."""
         return {
-            self.kinds[s.name]: float(Evaluator({}, {}, {"radius": 1.0}).array(s.correction.rate, ()))
+            self.kinds[s.name]: float(
+                Evaluator({}, {}, {"radius": 1.0}).array(s.correction.rate, ())
+            )
             for s in self.subjects
         }
 
@@ -118,7 +120,9 @@ def draw_steps(axes: Axes, module: nn.Module, title: str, rate: float) -> Scalar
     ends = np.array([ideal.min() / 2, ideal.max() * 2])
     axes.plot(ends, ends, color=INK, linewidth=0.9, label="ideal, Δz = −ηg")
     if rate != 1:
-        axes.plot(ends, rate * ends, color=GREY, linestyle="--", linewidth=1, label=f"{rate:g} × ideal")
+        axes.plot(
+            ends, rate * ends, color=GREY, linestyle="--", linewidth=1, label=f"{rate:g} × ideal"
+        )
     norm = LogNorm(0.1, 10)
     points = axes.scatter(
         ideal,
@@ -163,7 +167,9 @@ def draw_interference(axes: Axes, layers: AffineLayers, *, rectified: bool) -> N
             for seed in repeats:
                 generator = torch.Generator().manual_seed(seed)
                 x = torch.randn(batch, 32, generator=generator, dtype=torch.float64)
-                x = x * torch.exp(0.5 * torch.randn(batch, 1, generator=generator, dtype=torch.float64))
+                x = x * torch.exp(
+                    0.5 * torch.randn(batch, 1, generator=generator, dtype=torch.float64)
+                )
                 g = torch.randn(batch, UNITS, generator=generator, dtype=torch.float64)
                 values.append(interference(module, x.relu() if rectified else x, g))
             means.append(float(np.mean(values)))
@@ -186,14 +192,14 @@ def affine_steps(layers: AffineLayers) -> str:
             points = draw_steps(panel, module, title, rates[name])
         axes[0].set_ylabel("step taken  ‖Δz‖")
         bar = figure.colorbar(points, ax=axes, label="‖x‖", aspect=30, pad=0.01)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         return svg(figure, "steps", "The step that activations take against the ideal step")
 
 
 def affine_rates(layers: AffineLayers) -> str:
     """Picture 2."""
     with styled("rates"):
-        figure, (axes,) = panels(1, 4.6, 3.2)
+        figure, (axes,) = panels(1, 4.2, 3.1)
         draw_rates(axes, layers)
         return svg(figure, "rates", "Effective learning rate against the input's norm")
 
@@ -201,7 +207,7 @@ def affine_rates(layers: AffineLayers) -> str:
 def affine_interference(layers: AffineLayers) -> str:
     """Picture 3, for centred and for rectified inputs."""
     with styled("interference"):
-        figure, axes = panels(2, 4.2, 3.2)
+        figure, axes = panels(2, 3.9, 3.1)
         draw_interference(axes[0], layers, rectified=False)
         draw_interference(axes[1], layers, rectified=True)
         axes[0].legend(loc="upper left", ncols=2)
@@ -250,7 +256,7 @@ def overview(path: str | Path) -> None:
         points = draw_steps(axes[1], modules["affine-like"], "Affine-like layer", 1.0)
         axes[0].set_ylabel("step taken  ‖Δz‖")
         bar = figure.colorbar(points, ax=axes[1], label="‖x‖", aspect=25)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         draw_rates(axes[2], layers)
         axes[2].set_ylabel("effective rate / η")
         draw_interference(axes[3], layers, rectified=True)

@@ -54,15 +54,15 @@ class Limits:
         sites: Sites.
     """
 
-    kernel: int = 200_000
+    kernel: int = 300_000
     outputs: int = 60
     parameters: int = 150
     sites: int = 30
 
 
 NUMERIC = Limits()
-EXACT = Limits(kernel=3_000, outputs=8, parameters=24, sites=3)
-GRADIENTS = Limits(kernel=20_000, outputs=12, parameters=16, sites=6)
+EXACT = Limits(kernel=20_000, outputs=8, parameters=32, sites=4)
+GRADIENTS = Limits(kernel=40_000, outputs=12, parameters=36, sites=6)
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,15 @@ class SizeDraw:
         program: The layer.
         source: Where choices come from.
         kind: One of :data:`KINDS`.
-        fits: Whether sizes are small enough.
+        excess: How far sizes are beyond the limits; 0 where they are small enough.
     """
 
     def __init__(
-        self, program: Program, source: Source, kind: str, fits: Callable[[dict[str, int]], bool]
+        self, program: Program, source: Source, kind: str, excess: Callable[[dict[str, int]], float]
     ) -> None:
         """Draw the free choices."""
         self.program = program
-        self.fits = fits
+        self.excess = excess
         self.hyper = draw_hyperparameters(program, source, kind)
         self.composed = {
             tree.arguments[0].name: tree
@@ -242,7 +242,7 @@ class SizeDraw:
         for _ in range(400):
             found = self.resolve()
             if found is not None and all(v >= 1 for v in found[0].values()):
-                if self.fits(found[0]):
+                if self.excess(found[0]) == 0:
                     return found
                 if not self.shrink():
                     break
@@ -258,17 +258,53 @@ class SizeDraw:
         return bool(keys) and max(self.free[k] for k in keys) < 60
 
     def shrink(self) -> bool:
-        """Make the largest choice smaller; the hyperparameters after all sizes."""
-        keys = [k for k, v in self.free.items() if v > 1]
-        if keys:
-            # An axis that a computed size needs goes last, or growing would undo it.
-            key = max(keys, key=lambda k: (k not in self.wide or len(keys) == 1, self.free[k], k))
-            self.free[key] -= 1
-            return True
-        numbers = [k for k, v in self.hyper.items() if isinstance(v, int) and v > 1]
-        for key in numbers[:1]:
-            self.hyper[key] -= 1
-        return bool(numbers)
+        """One step smaller, so that what is left is still worth judging.
+
+        Sizes go down to 2 first, then input axes as far as computed sizes allow, then
+        hyperparameters towards their defaults, and only then sizes down to 1; within a phase, what helps
+        most.
+        """
+        narrow = {k: v for k, v in self.free.items() if k not in self.wide}
+        wide = {k: v for k, v in self.free.items() if k in self.wide}
+        raised = {k: v for k, v in self.hyper.items() if isinstance(v, int) and v > self.least(k)}
+        phases = (
+            (self.free, {k: v for k, v in narrow.items() if v > 2}),
+            (self.free, {k: v for k, v in wide.items() if v > 2}),
+            (self.hyper, raised),
+            (self.free, {k: v for k, v in narrow.items() if v > 1}),
+            (self.free, {k: v for k, v in wide.items() if v > 1}),
+        )
+        before = self.excess_now()
+        for values, able in phases:
+            outcomes = []
+            for key in able:
+                values[key] -= 1
+                outcomes.append((self.excess_now(), self.priority(key), key))
+                values[key] += 1
+            best = min(outcomes, default=(math.inf, 0, ""))
+            if best[0] < before:
+                values[best[2]] -= 1
+                return True
+        return False
+
+    def excess_now(self) -> float:
+        """How far the present choices are beyond the limits; infinite if they do not fit together."""
+        found = self.resolve()
+        if found is None or any(v < 1 for v in found[0].values()):
+            return math.inf
+        return self.excess(found[0])
+
+    def priority(self, key: str) -> int:
+        """Place of a size among the site's letters, which breaks ties: samples give way first."""
+        places = [x.size for x in self.program.site]
+        return places.index(key) if key in places else len(places)
+
+    def least(self, name: str) -> int:
+        """The default of a hyperparameter or of an element of one."""
+        default = self.program.spec.hyperparameters[name.split("[")[0]]
+        if isinstance(default, tuple):
+            default = default[int(name.split("[")[1][:-1])]
+        return int(default)
 
 
 def nodes(tree: g.Tree) -> list[g.Tree]:
@@ -276,30 +312,33 @@ def nodes(tree: g.Tree) -> list[g.Tree]:
     return [tree, *(n for child in g.children(tree) for n in nodes(child))]
 
 
-def within(derivation: Derivation, limits: Limits) -> Callable[[dict[str, int]], bool]:
-    """Whether sizes keep an instance of a layer within limits."""
+def beyond(derivation: Derivation, limits: Limits) -> Callable[[dict[str, int]], float]:
+    """How far sizes put an instance of a layer beyond limits, as a sum of logarithms."""
     program, update = derivation.program, derivation.update
 
     def elements(letters: Sequence[Letter], sizes: Mapping[str, int]) -> int:
         return math.prod(sizes[x.size] for x in letters)
 
-    def fits(sizes: dict[str, int]) -> bool:
+    def excess(sizes: dict[str, int]) -> float:
         letters = program.output.letters
         both = (*letters, *(x.primed for x in letters))
-        parameters = sum(elements(t.letters, sizes) for t in program.parameters)
-        return (
-            elements(letters, sizes) <= limits.outputs
-            and elements(program.site, sizes) <= limits.sites
-            and parameters <= limits.parameters
-            and volume(update.kernel, both, sizes) <= limits.kernel
-            and all(volume(x.value, x.letters, sizes) <= limits.kernel for x in program.lines)
+        held = [volume(update.kernel, both, sizes)]
+        held += [volume(x.value, x.letters, sizes) for x in program.lines]
+        pairs = (
+            (elements(letters, sizes), limits.outputs),
+            (elements(program.site, sizes), limits.sites),
+            (sum(elements(t.letters, sizes) for t in program.parameters), limits.parameters),
+            (max(held), limits.kernel),
         )
+        return sum(max(0.0, math.log(value / limit)) for value, limit in pairs)
 
-    return fits
+    return excess
 
 
 # ---------------------------------------------------------------------- tensors and instances
-def draw_tensors(program: Program, sizes: Mapping[str, int], kind: str, seed: int) -> dict[str, Array]:
+def draw_tensors(
+    program: Program, sizes: Mapping[str, int], kind: str, seed: int
+) -> dict[str, Array]:
     """Normal tensors from a seed, inputs scaled by the kind; tokens uniform in their range."""
     rng = np.random.default_rng(seed)
     tensors: dict[str, Array] = {}
@@ -343,7 +382,7 @@ def draw_instance(
         DerivationError: If no sizes fit.
     """
     program = derivation.program
-    sizes, symbols = SizeDraw(program, source, kind, within(derivation, limits)).fitting()
+    sizes, symbols = SizeDraw(program, source, kind, beyond(derivation, limits)).fitting()
     seed = source.integer(0, 2**31 - 1)
     tensors = draw_tensors(program, sizes, kind, seed)
     return Instance(kind, sizes, symbols, tensors, source.choice(RADII), seed)

@@ -219,9 +219,7 @@ class TorchArithmetic:
         result: torch.Tensor = TORCH_FUNCTIONS[name](*arguments)
         return result
 
-    def total(
-        self, a: torch.Tensor, shape: tuple[int, ...], axes: tuple[int, ...]
-    ) -> torch.Tensor:
+    def total(self, a: torch.Tensor, shape: tuple[int, ...], axes: tuple[int, ...]) -> torch.Tensor:
         """Sum over axes."""
         return a.expand(shape).sum(axes)
 

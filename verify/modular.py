@@ -33,7 +33,11 @@ SHADOW = functools.reduce(lambda a, b: a * b, SHADOW_PRIMES)
 
 
 class NonResidue(Exception):
-    """A number without a square root, or a division by 0: the instance has to be drawn again."""
+    """A number without a square root: residues have to be drawn again."""
+
+
+class Singular(NonResidue):
+    """A division by 0: by chance, or because the layer is singular at these sizes."""
 
 
 @functools.cache
@@ -96,10 +100,10 @@ class Prime:
         """1/a.
 
         Raises:
-            NonResidue: If a is 0.
+            Singular: If a is 0.
         """
         if a % PRIME == 0:
-            raise NonResidue("division by 0")
+            raise Singular("division by 0")
         shadow = None
         if self.shadow and all(a % q for q in SHADOW_PRIMES):
             shadow = pow(a, -1, SHADOW)
@@ -133,7 +137,9 @@ class Prime:
         """exp(a), with exp(a + b) = exp(a) exp(b)."""
         if not self.shadow:
             raise DerivationError("exp needs the shadow residues")
-        return self.join(pow(root_of_unity(), a % SHADOW, PRIME), self.atom("exp", a) % SHADOW, "exp")
+        return self.join(
+            pow(root_of_unity(), a % SHADOW, PRIME), self.atom("exp", a) % SHADOW, "exp"
+        )
 
     def positive(self, a: int) -> bool:
         """Whether a counts as positive: it is a square."""

@@ -41,7 +41,10 @@ def gram(function: Callable[[Parameters], torch.Tensor], parameters: Parameters)
 
 
 def module_kernel(
-    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], program: Program, sizes: Mapping[str, int]
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    program: Program,
+    sizes: Mapping[str, int],
 ) -> Array:
     """Measured K(s,s') of a module.
 
@@ -66,7 +69,10 @@ def module_kernel(
 
 
 def module_output(
-    module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], program: Program, sizes: Mapping[str, int]
+    module: torch.nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    program: Program,
+    sizes: Mapping[str, int],
 ) -> Array:
     """A module's output over its logical letters."""
     with torch.no_grad():
@@ -101,4 +107,6 @@ def parameters_of(program: Program, instance: Instance) -> Parameters:
 def uncorrected_kernel(program: Program, instance: Instance) -> Array:
     """Measured K(s,s') of the uncorrected layer over the output's letters and their primed twins."""
     shape = tuple(instance.sizes[x.size] for x in program.output.letters)
-    return gram(uncorrected(program, instance), parameters_of(program, instance)).reshape(shape + shape)
+    return gram(uncorrected(program, instance), parameters_of(program, instance)).reshape(
+        shape + shape
+    )

@@ -166,6 +166,8 @@ def order_stage(variants: Sequence[Subject], settings: Settings, record: Record)
             slopes += [] if slope is None else [slope]
             drifts += [drift] if subject.correction.frozen else []
     if slopes:
-        record.note(f"remainder slope {min(slopes):.3f} to {max(slopes):.3f} (needs 2 - 0.1 or more)")
+        record.note(
+            f"remainder slope {min(slopes):.3f} to {max(slopes):.3f} (needs 2 - 0.1 or more)"
+        )
     if drifts:
         record.note(f"the frozen gauge drifts by up to {max(drifts):.2g} of the step")

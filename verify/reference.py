@@ -118,16 +118,15 @@ class ReferenceLayer:
 
     def evaluate(self) -> Reference:
         """The reference; singular gauges are 0."""
-        with np.errstate(all="ignore"):
-            if self.subject.correction.ansatz == "matrix gauge":
-                return self.matrix()
-            gauge = self.scalar_gauge()
-            regular = np.isfinite(gauge)
-            singular = ~regular & self.vanishing()
-            gauge = np.where(singular, 0.0, gauge)
-            if self.subject.correction.ansatz == "input map":
-                return self.input_map(gauge, regular)
-            return self.factor(gauge, regular)
+        if self.subject.correction.ansatz == "matrix gauge":
+            return self.matrix()
+        gauge = self.scalar_gauge()
+        regular = np.isfinite(gauge)
+        singular = ~regular & self.vanishing()
+        gauge = np.where(singular, 0.0, gauge)
+        if self.subject.correction.ansatz == "input map":
+            return self.input_map(gauge, regular)
+        return self.factor(gauge, regular)
 
     def vanishing(self) -> Array:
         """Where the gauge's reciprocal is exactly 0, as (sites, units)."""
@@ -148,9 +147,7 @@ class ReferenceLayer:
         output = np.empty_like(z)
         for site in range(z.shape[0]):
             factor = gauge[site, 0]
-            scaled = {
-                k: factor * v if k in floats else v for k, v in self.instance.tensors.items()
-            }
+            scaled = {k: factor * v if k in floats else v for k, v in self.instance.tensors.items()}
             output[site] = self.uncorrected(scaled)[site]
         return Reference(output, self.rescaled_kernel(gauge), self.rate(), regular, gauge, z)
 
@@ -159,7 +156,11 @@ class ReferenceLayer:
         kernel = self.subject.correction.kernel
         letters = self.program.output.letters
         held = next(
-            (r.indices for r in reads(kernel, MU) if not any(getattr(i, "mark", "") for i in r.indices)),
+            (
+                r.indices
+                for r in reads(kernel, MU)
+                if not any(getattr(i, "mark", "") for i in r.indices)
+            ),
             None,
         )
         tensors = dict(self.tensors)
@@ -192,7 +193,8 @@ class ReferenceLayer:
 
 def evaluate_reference(subject: Subject, instance: Instance) -> Reference:
     """The reference of a subject at an instance."""
-    return ReferenceLayer(subject, instance).evaluate()
+    with np.errstate(all="ignore"):  # what is undefined shows as inf or nan and is judged as such
+        return ReferenceLayer(subject, instance).evaluate()
 
 
 def condition(subject: Subject, instance: Instance, at: Reference) -> float:
@@ -224,5 +226,3 @@ def tolerance(subject: Subject, instance: Instance, at: Reference) -> float:
     count += operations(subject.correction.gauge, sizes)
     parameters = sum(instance.tensors[t.name].size for t in subject.program.parameters)
     return TOLERANCES.bound(count + parameters, condition(subject, instance, at))
-
-

@@ -51,8 +51,9 @@ def write_report(
 
     Args:
         entries: Pairs of a layer and its verdict: a ``codegen.LayerSource`` with the
-            :class:`~verify.results.Report` of its classes, or an :class:`Uncorrected` with ``None``.
-        path: The HTML file; its folder must exist.
+            :class:`~verify.results.Report` of its classes, or an :class:`Uncorrected` with
+            ``None``.
+        path: The HTML file, in a folder that exists.
         audit: Rows of the audit of other normalisers (dataclasses of one type), shown as a table.
         pictures: Whether to measure and draw; without, the page takes a fraction of the time.
 
@@ -105,9 +106,9 @@ def affine_figures(entries: Sequence[Entry]) -> list[dict[str, Text | str]]:
     return [
         {
             "svg": Text(affine_steps(layers)),
-            "caption": "One SGD step on each of 160 samples, measured on the modules: the change of z "
-            "against the ideal change. In the plain layer a sample with large ‖x‖ (red) moves up to "
-            "a hundred times as far as its gradient asks.",
+            "caption": "One SGD step on each of 160 samples, measured on the modules: the change "
+            "of z against the ideal change. In the plain layer a sample with large ‖x‖ (orange) moves "
+            "up to a hundred times as far as its gradient asks.",
         },
         {
             "svg": Text(affine_rates(layers)),

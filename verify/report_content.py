@@ -14,7 +14,8 @@ from sympy import Expr
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.formula import grouped, latex
-from derive.show import heading, mathml, step_html
+from derive.mathml import mathml
+from derive.show import heading, step_html
 from derive.steps import EXACTNESS, steps
 from verify.figures import layer_rates
 from verify.results import STAGES, Report, StageResult
@@ -41,8 +42,8 @@ NONE = "–"
 
 
 def formula_html(tex: str) -> Text:
-    """A formula as MathML."""
-    return Text(mathml(tex))
+    """A formula as MathML for a cell."""
+    return Text(mathml(tex, inline=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def rows(source: Any, report: Report | None) -> list[Row]:
                 entry.name,
                 gauge_html(derivation, correction),
                 correction.exactness,
-                formula_html(latex(correction.rate, derivation.program)),
+                formula_html(f"c = {latex(correction.rate, derivation.program)}"),
                 kernel_html(derivation, correction),
                 uncorrected_words(derivation, correction),
                 tuple(cells),
@@ -123,9 +124,11 @@ def empty_row(source: Any, anchor: str) -> Row:
     derivation = source.derivations[frozenset()]
     name = source.spec.name
     if derivation.nothing_to_correct:
-        return Row(name, anchor, NONE, "K(s,s) = I", "nothing to correct", NONE, NONE, NONE, (), "none")
+        return Row(
+            name, anchor, NONE, "K(s,s) = I", "nothing to correct", "", NONE, NONE, (), "none"
+        )
     words = "; ".join(dict.fromkeys(c.reason for c in derivation.corrections if not c.applies))
-    return Row(name, anchor, NONE, NONE, "none", NONE, NONE, words, (), "none")
+    return Row(name, anchor, NONE, NONE, "none", "", NONE, words, (), "none")
 
 
 def gauge_html(derivation: Derivation, c: Correction) -> Text:
@@ -134,8 +137,14 @@ def gauge_html(derivation: Derivation, c: Correction) -> Text:
         return formula_html(r"\Lambda(s) = L^{-1}, \; K(s,s) = L L^{\top}")
     tex = latex(c.gauge, derivation.program, norms=True)
     if len(tex) > LONG:
-        return Text(f"{mathml(UNKNOWNS[c.ansatz])} <small>see below</small>")
+        return Text(mathml(UNKNOWNS[c.ansatz], inline=True)) + reference(derivation)
     return formula_html(f"{UNKNOWNS[c.ansatz]} = {tex}")
+
+
+def reference(derivation: Derivation) -> Text:
+    """A link to where a formula too long for a table stands."""
+    name = derivation.spec.name
+    return Text('<small><a href="#{0}">see {0}</a></small>').format(name)
 
 
 def kernel_html(derivation: Derivation, c: Correction) -> Text | str:
@@ -143,7 +152,7 @@ def kernel_html(derivation: Derivation, c: Correction) -> Text | str:
     if c.kernel is None:
         return formula_html(r"\Lambda(s) \, K(s,s') \, \Lambda(s')^{\top}")
     tex = latex(grouped(c.kernel), derivation.program)
-    return formula_html(tex) if len(tex) <= LONG else Text("<small>see below</small>")
+    return formula_html(tex) if len(tex) <= LONG else reference(derivation)
 
 
 def uncorrected_words(derivation: Derivation, c: Correction) -> str:

@@ -34,18 +34,19 @@ def step(module: nn.Module, inputs: tuple[Tensor, ...], g: Tensor, rate: float) 
         rate: η.
     """
     parameters = dict(module.named_parameters())
-    before = module(*inputs)
+    before: Tensor = module(*inputs)
     gradients = torch.autograd.grad((g * before).sum(), list(parameters.values()))
     moved = {
         name: value.detach() - rate * gradient
         for (name, value), gradient in zip(parameters.items(), gradients, strict=True)
     }
     with torch.no_grad():
-        return functional_call(module, moved, inputs) - before.detach()
+        after: Tensor = functional_call(module, moved, inputs)
+        return after - before.detach()
 
 
 def own_steps(module: nn.Module, x: Tensor, g: Tensor, rate: float, count: int) -> Tensor:
-    """Δz_n of a step on sample n's gradient alone, for the first ``count`` samples: (count, units)."""
+    """Δz_n of a step on sample n's gradient alone, for the first ``count`` samples."""
     rows = []
     for n in range(count):
         alone = torch.zeros_like(g)

@@ -134,7 +134,9 @@ class Report:
             return self
         lines = [f"{self.layer} is not verified:"]
         lines += [f"  {s.class_name}, {s.stage}: {s.detail}" for s in self.failures]
-        raise VerificationError("\n".join(lines if self.failures else [*lines, "  nothing was judged"]))
+        raise VerificationError(
+            "\n".join(lines if self.failures else [*lines, "  nothing was judged"])
+        )
 
     def to_json(self) -> str:
         """The report as JSON text; numbers that JSON lacks become strings."""
@@ -168,5 +170,3 @@ def verdict(stages: tuple[StageResult, ...], claims: tuple[Claim, ...]) -> bool:
     wanted = {(c.class_name, stage) for c in claims for stage in STAGES}
     found = {(s.class_name, s.stage) for s in stages}
     return wanted <= found and all(s.ran and s.passed for s in stages)
-
-

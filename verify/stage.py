@@ -30,7 +30,9 @@ class Judgement:
     def ratio(self) -> float:
         """Error in units of the tolerance."""
         if not self.passed:
-            return self.error / self.tolerance if self.error > 0 and self.tolerance else float("inf")
+            return (
+                self.error / self.tolerance if self.error > 0 and self.tolerance else float("inf")
+            )
         return self.error / self.tolerance if self.tolerance else 0.0
 
 
@@ -75,10 +77,14 @@ class Record:
         """The stage's result; without an instance or a judgement it did not run."""
         ran = self.instances > 0 and bool(self.judgements)
         failed = [j for j in self.judgements if not j.passed]
-        worst = max(failed or self.judgements, key=lambda j: j.ratio, default=Judgement(0.0, 0.0, ""))
+        worst = max(
+            failed or self.judgements, key=lambda j: j.ratio, default=Judgement(0.0, 0.0, "")
+        )
         detail = "; ".join(self.notes)
         if failed:
-            detail = f"{len(failed)} of {len(self.judgements)} judgements failed, worst: {worst.what}"
+            detail = (
+                f"{len(failed)} of {len(self.judgements)} judgements failed, worst: {worst.what}"
+            )
         elif not ran:
             detail = "nothing could be judged" + (f": {detail}" if detail else "")
         return StageResult(
@@ -96,7 +102,9 @@ class Record:
 Stage = Callable[[Sequence[Subject], Settings, Record], None]
 
 
-def run_stage(name: str, stage: Stage, variants: Sequence[Subject], settings: Settings) -> StageResult:
+def run_stage(
+    name: str, stage: Stage, variants: Sequence[Subject], settings: Settings
+) -> StageResult:
     """Run one stage for all choices of optional parameters of one class.
 
     An exception is a failure of the stage with its message; nothing is passed over.
@@ -123,7 +131,9 @@ class Case:
     tolerance: float
 
     def __str__(self) -> str:
-        without = f" without {', '.join(sorted(self.subject.absent))}" if self.subject.absent else ""
+        without = (
+            f" without {', '.join(sorted(self.subject.absent))}" if self.subject.absent else ""
+        )
         return f"{self.subject.name}{without} at {self.instance}"
 
 

@@ -47,7 +47,9 @@ class Subject:
     def claim(self) -> Claim:
         """What the class claims."""
         c = self.correction
-        kernel = c.kernel if c.kernel is not None else f"Λ(s) ({self.derivation.update.kernel}) Λ(s')ᵀ"
+        kernel = (
+            c.kernel if c.kernel is not None else f"Λ(s) ({self.derivation.update.kernel}) Λ(s')ᵀ"
+        )
         return Claim(
             self.name,
             tuple(sorted(self.absent)),
@@ -84,7 +86,9 @@ class Subject:
         wanted = {spec.parameters[t.name].torch for t in self.program.parameters}
         found = {name for name, _ in module.named_parameters()}
         if wanted != found:
-            raise VerificationError(f"{self.name}: parameters {sorted(found)}, not {sorted(wanted)}")
+            raise VerificationError(
+                f"{self.name}: parameters {sorted(found)}, not {sorted(wanted)}"
+            )
         return module
 
     def arguments(self, instance: Instance) -> list[Any]:
@@ -102,7 +106,9 @@ class Subject:
         keywords: dict[str, Any] = {}
         for name, default in spec.hyperparameters.items():
             if isinstance(default, tuple):
-                keywords[name] = tuple(instance.symbols[f"{name}[{k}]"] for k in range(len(default)))
+                keywords[name] = tuple(
+                    instance.symbols[f"{name}[{k}]"] for k in range(len(default))
+                )
             elif not isinstance(default, bool):
                 keywords[name] = instance.symbols[name]
         for symbol in spec.optional:
@@ -115,7 +121,9 @@ class Subject:
         """What the module is called with."""
         found = []
         for tensor in self.program.inputs:
-            value = torch.from_numpy(to_storage(instance.tensors[tensor.name], tensor, instance.sizes))
+            value = torch.from_numpy(
+                to_storage(instance.tensors[tensor.name], tensor, instance.sizes)
+            )
             found.append(value.clone().requires_grad_(grad and tensor.kind == "input"))
         return tuple(found)
 

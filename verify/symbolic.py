@@ -28,7 +28,9 @@ from verify.subject import Subject
 OUTPUT = "z̃"
 
 
-def corrected_program(subject: Subject) -> tuple[Program, dict[str, tuple[tuple[Letter, ...], Expr]]]:
+def corrected_program(
+    subject: Subject,
+) -> tuple[Program, dict[str, tuple[tuple[Letter, ...], Expr]]]:
     """The corrected map as a program, and what its gauge stands for.
 
     A gauge that depends on the parameters is an opaque tensor (it is frozen during a step); any other

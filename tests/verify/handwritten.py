@@ -12,7 +12,7 @@ from derive import LayerSpec, derive_variants
 
 HEADER = '''
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 '''
 
@@ -111,8 +111,8 @@ class MatrixGaugeLowRank(nn.Module):
         eye = torch.eye(B.shape[0], dtype=x.dtype)
         K = h.square().sum(-1)[..., None, None] * eye
         K = K + x.square().sum(-1)[..., None, None] * (B @ B.T)
-        zero = (K == 0).all(-1).all(-1)[..., None, None]
-        L = torch.linalg.cholesky(torch.where(zero, eye, K))
+        zero = (K.diagonal(dim1=-2, dim2=-1).sum(-1) == 0)[..., None, None]
+        L = torch.linalg.cholesky(torch.where(zero, eye, K)).detach()
         z = (x @ self.down.T) @ self.up.T
         out = torch.linalg.solve_triangular(L, z[..., None], upper=False)[..., 0]
         return torch.where(zero[..., 0], 0.0, out)
@@ -131,7 +131,7 @@ class UnitGaugeGate(nn.Module):
         t = torch.tanh(a * x)
         kappa = (b * (1 - t * t) * x).square() + t.square()
         zero = kappa == 0
-        factor = torch.where(zero, 0.0, torch.rsqrt(torch.where(zero, 1.0, kappa)))
+        factor = torch.where(zero, 0.0, torch.rsqrt(torch.where(zero, 1.0, kappa))).detach()
         return factor * self.b * torch.tanh(self.a * x)
 '''
 

@@ -1,0 +1,432 @@
+"""One generated class: constructor, initial values, forward pass and documentation as strings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import sympy
+
+from codegen.docs import class_doc
+from codegen.forward import Forward, ForwardWriter
+from codegen.lower import Lowering
+from codegen.sizes import SizeCode
+from codegen.variants import merge_variants
+from codegen.windows import Window, window
+from derive import grammar as g
+from derive.corrections import Correction
+from derive.derivation import Derivation
+from derive.nodes import Contraction, Letter, reads
+from derive.program import Program, Tensor
+from derive.spec import LayerSpec
+
+
+@dataclass
+class ClassContext:
+    """The strings that the template lays out for one class."""
+
+    name: str
+    doc: str = ""
+    annotations: list[str] = field(default_factory=list)
+    arguments: list[str] = field(default_factory=list)
+    init: list[str] = field(default_factory=list)
+    reset_doc: str = ""
+    reset: list[str] = field(default_factory=list)
+    forward_arguments: str = ""
+    forward_doc: str = ""
+    forward: list[str] = field(default_factory=list)
+    repr: list[str] = field(default_factory=list)
+
+
+class ClassWriter:
+    """Writes one class."""
+
+    def __init__(
+        self,
+        spec: LayerSpec,
+        name: str,
+        ansatz: str,
+        variants: Mapping[frozenset[str], tuple[Derivation, Correction]],
+        derivations: Mapping[frozenset[str], Derivation],
+        general: bool,
+    ) -> None:
+        """Collect what the class is made of."""
+        self.spec = spec
+        self.name = name
+        self.ansatz = ansatz
+        self.variants = variants
+        self.derivations = derivations
+        self.general = general
+        self.program: Program = variants[frozenset()][0].program
+        self.helpers: set[str] = set()
+        self.padded = next(((n, i.padded_by) for n, i in spec.inputs.items() if i.padded_by), None)
+        self.attributes = {n: f"self.{n}" for n in (*self.program.arguments, *spec.hyperparameters)}
+        if self.padded is not None:
+            self.attributes[self.padded[1]] = "self._overrun"
+        if ansatz == "input map":
+            self.attributes["radius"] = "self.radius"
+        self.sizes = SizeCode(self.program, self.attributes, {})
+
+    # -------------------------------------------------------------- pieces
+    def write(self) -> ClassContext:
+        """All strings of the class."""
+        forwards = self.forwards()
+        argument_docs, raises = self.argument_docs(), self.raises()
+        singular = any(f.singular for f in forwards.values())
+        context = ClassContext(self.name)
+        context.doc = class_doc(self.variants, argument_docs, raises, singular)
+        context.annotations = self.annotations()
+        context.arguments = self.arguments()
+        context.init = self.init()
+        context.reset_doc, context.reset = self.reset()
+        inputs = [t.name for t in self.program.inputs]
+        context.forward_arguments = ", ".join(f"{n}: Tensor" for n in inputs)
+        context.forward_doc = "The corrected activation."
+        context.forward = [*self.pad_lines(), *merge_variants(forwards, self.conditions())]
+        context.repr = self.repr_parts()
+        return context
+
+    def forwards(self) -> dict[frozenset[str], Forward]:
+        """One forward pass a variant; the full layer comes first, so others share its calls."""
+        result: dict[frozenset[str], Forward] = {}
+        fused: Mapping[str, str] = {}
+        for absent, (derivation, correction) in self.variants.items():
+            writer = ForwardWriter(
+                derivation, correction, self.attributes, general=self.general, fused=fused
+            )
+            forward = writer.write()
+            result[absent] = forward
+            self.helpers |= forward.helpers
+            if not absent:
+                names = {f"self.{self.spec.parameters[s].torch}" for s in self.spec.optional}
+                fused = {w: b for w, b in forward.fused.items() if b in names}
+        return result
+
+    def conditions(self) -> dict[frozenset[str], str]:
+        """When a variant runs."""
+        return {
+            absent: " and ".join(
+                f"self.{self.spec.parameters[s].torch} is None"
+                for s in self.spec.optional
+                if s in absent
+            )
+            for absent in self.variants
+        }
+
+    @property
+    def flags(self) -> list[tuple[str, bool]]:
+        """Flags of optional parameters that are not placed among the hyperparameters."""
+        return [
+            (self.spec.parameters[s].torch, True)
+            for s in self.spec.optional
+            if self.spec.parameters[s].torch not in self.spec.hyperparameters
+        ]
+
+    def arguments(self) -> list[str]:
+        """The constructor's parameters."""
+        result = []
+        for name, count in self.program.arguments.items():
+            result.append(f"{name}: {annotation(count)}")
+        for name, default in self.spec.hyperparameters.items():
+            result.append(self.hyper_argument(name, default))
+        result += [f"{name}: bool = {default}" for name, default in self.flags]
+        if self.padded is not None:
+            result.append('padding_mode: str = "zeros"')
+        result += ["device: torch.device | str | None = None", "dtype: torch.dtype | None = None"]
+        if self.ansatz == "input map":
+            result += ["*", "radius: float = 1.0"]
+        return result
+
+    def hyper_argument(self, name: str, default: Any) -> str:
+        """One hyperparameter of the constructor."""
+        extra = " | str" if self.padded is not None and name == self.padded[1] else ""
+        if isinstance(default, tuple):
+            same = len(set(default)) == 1
+            return f"{name}: {annotation(len(default))}{extra} = {default[0] if same else default}"
+        return f"{name}: {type(default).__name__}{extra} = {default!r}"
+
+    def argument_docs(self) -> list[tuple[str, str]]:
+        """What each argument means."""
+        docs = []
+        letters_of: dict[str, list[str]] = {}
+        for key, value in self.spec.sizes.items():
+            letters_of.setdefault(value.split("[")[0], []).append(key)
+        for name in self.program.arguments:
+            docs.append((name, f"size of {' and '.join(letters_of.get(name, [name]))}"))
+        for name, default in self.spec.hyperparameters.items():
+            if isinstance(default, bool):
+                docs.append((name, "whether the layer has this parameter"))
+            elif self.padded is not None and name == self.padded[1]:
+                docs.append((name, 'how far reads overrun each end, "same" or "valid"'))
+            else:
+                sized = [k for k, v in self.spec.sizes.items() if v == name]
+                docs.append(
+                    (name, f"size of {sized[0]}" if sized else f"the {name} of the formula")
+                )
+        docs += [(name, "whether the layer has this parameter") for name, _ in self.flags]
+        if self.padded is not None:
+            docs.append(("padding_mode", '"zeros", "reflect", "replicate" or "circular"'))
+        docs.append(("device, dtype", "of the parameters"))
+        if self.ansatz == "input map":
+            docs.append(
+                (
+                    "radius",
+                    "sets the rate c; sqrt(number of features) instead of 1 gives the RMS map",
+                )
+            )
+        return docs
+
+    def raises(self) -> list[str]:
+        """What the constructor refuses."""
+        result = [f"If {top} is not divisible by {bottom}." for top, bottom in self.divisions()]
+        missing = [a for a in self.derivations if a not in self.variants]
+        for absent in missing:
+            names = " and ".join(self.spec.parameters[s].torch for s in sorted(absent))
+            result.append(f"Without {names}: no such correction.")
+        return result
+
+    def divisions(self) -> list[tuple[str, str]]:
+        """Composed sizes: argument, divisor."""
+        found = []
+        for tree in self.program.sizes.values():
+            if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
+                top, bottom = (
+                    SizeCode(self.program, {n: n for n in self.attributes}, {}).tree(a).code
+                    for a in tree.arguments
+                )
+                if bottom != "1":
+                    found.append((top, bottom))
+        return found
+
+    def annotations(self) -> list[str]:
+        """Declared types of the parameters."""
+        lines = []
+        for tensor in self.program.parameters:
+            parameter = self.spec.parameters[tensor.name]
+            lines.append(f"{parameter.torch}: nn.Parameter{' | None' * parameter.optional}")
+        return lines
+
+    def init(self) -> list[str]:
+        """The constructor's body."""
+        lines = []
+        for top, bottom in self.divisions():
+            divisor = bottom if bottom.isidentifier() else f"({bottom})"
+            lines += [
+                f"if {top} % {divisor} != 0:",
+                f'    raise ValueError("{top} must be divisible by {bottom}")',
+            ]
+        for absent in self.derivations:
+            if absent not in self.variants:
+                names = [self.spec.parameters[s].torch for s in self.spec.optional if s in absent]
+                present = [
+                    self.spec.parameters[s].torch for s in self.spec.optional if s not in absent
+                ]
+                condition = " and ".join([*(f"not {n}" for n in names), *present])
+                problem = f"no such correction exists without {' and '.join(names)}"
+                lines += [f"if {condition}:", f'    raise ValueError("{problem}")']
+        for name, count in self.program.arguments.items():
+            value = f"_as_tuple({name}, {count})" if count else name
+            if count:
+                self.helpers.add("_as_tuple")
+            lines.append(f"self.{name} = {value}")
+        for name, default in self.spec.hyperparameters.items():
+            lines += self.init_hyper(name, default)
+        lines += self.init_padding()
+        if self.ansatz == "input map":
+            lines.append("self.radius = radius")
+        for tensor in self.program.parameters:
+            lines += self.init_parameter(tensor)
+        return lines
+
+    def init_hyper(self, name: str, default: Any) -> list[str]:
+        """Keep a hyperparameter."""
+        if isinstance(default, bool):
+            return []
+        if not isinstance(default, tuple):
+            return [f"self.{name} = {name}"]
+        self.helpers.add("_as_tuple")
+        if self.padded is not None and name == self.padded[1]:
+            words = f"{name} if isinstance({name}, str) else "
+        else:
+            words = ""
+        return [f"self.{name} = {words}_as_tuple({name}, {len(default)})"]
+
+    def init_parameter(self, tensor: Tensor) -> list[str]:
+        """Make a parameter, in the storage layout of the spec."""
+        parameter = self.spec.parameters[tensor.name]
+        shape = ", ".join(
+            self.sizes.product([self.sizes.letter(x) for x in axis]).code for axis in tensor.axes
+        )
+        for key, value in self.spec.sizes.items():
+            # A composed axis is one constructor argument: say it that way.
+            letters = tuple(key.replace("(", " ").replace(")", " ").replace(",", " ").split())
+            for axis in tensor.axes:
+                if len(letters) > 1 and letters == tuple(x.name for x in axis):
+                    product = self.sizes.product([self.sizes.letter(x) for x in axis]).code
+                    shape = shape.replace(product, f"self.{value}")
+        for name, count in self.program.arguments.items():
+            if count > 1:
+                shape = shape.replace(
+                    ", ".join(f"self.{name}[{k}]" for k in range(count)), f"*self.{name}"
+                )
+        shape = f"({shape},)" if len(tensor.axes) == 1 else f"({shape})"
+        empty = f"torch.empty({shape}, device=device, dtype=dtype)"
+        create = f"self.{parameter.torch} = nn.Parameter({empty})"
+        if not parameter.optional:
+            return [create]
+        return [
+            f"if {parameter.torch}:",
+            f"    {create}",
+            "else:",
+            f'    self.register_parameter("{parameter.torch}", None)',
+        ]
+
+    # -------------------------------------------------------------- padding modes
+    def window(self) -> Window | None:
+        """The window through which the padded input is read."""
+        if self.padded is None:
+            return None
+        low = self.lowering()
+        for line in self.program.lines:
+            for node in sympy.preorder_traversal(line.value):
+                if isinstance(node, Contraction):
+                    for read in reads(node.body):
+                        if read.tensor == self.padded[0]:
+                            found = window(low, read, set(node.letters))
+                            if found is not None:
+                                return found
+        raise self.spec.error(
+            f"padded_by of `{self.padded[0]}`: the input is not read through a convolution window",
+            self.padded[0],
+            "drop padded_by, or write stride*p + dilation*k - padding with a convolution's size",
+        )
+
+    def lowering(self) -> Lowering:
+        """A lowering to ask about windows."""
+        derivation, correction = self.variants[frozenset()]
+        return ForwardWriter(
+            derivation, correction, self.attributes, general=False, fused={}
+        ).lowering
+
+    def init_padding(self) -> list[str]:
+        """Settle how much is padded before reading and how much the reads then overrun."""
+        found = self.window()
+        if found is None or self.padded is None:
+            return []
+        self.helpers |= {"_resolve_padding"}
+        low = self.lowering()
+        name = self.padded[1]
+        tuple_default = isinstance(self.spec.hyperparameters[name], tuple)
+
+        def listed(codes: Iterable[str]) -> str:
+            values = list(codes)
+            heads = {c[: c.rindex("[")] for c in values if c.endswith("]")}
+            if len(heads) == 1 and values == [
+                f"{next(iter(heads))}[{k}]" for k in range(len(values))
+            ]:
+                return next(iter(heads))
+            return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
+
+        kernel = listed(low.sizes.letter(s.kernel).code for s in found.slides)
+        stride = listed(low.sizes.number(s.stride).code for s in found.slides)
+        dilation = listed(low.sizes.number(s.dilation).code for s in found.slides)
+        given = (
+            f"self.{name}" if tuple_default else f"{name} if isinstance({name}, str) else ({name},)"
+        )
+        lines = [
+            "self.padding_mode = padding_mode",
+            "self._pads, overrun = _resolve_padding("
+            f"{given}, padding_mode, {kernel}, {stride}, {dilation})",
+            f"self._overrun = {'overrun' if tuple_default else 'overrun[0]'}",
+        ]
+        return lines
+
+    def pad_lines(self) -> list[str]:
+        """Pad the input where its reads do not simply overrun into zeros."""
+        if self.padded is None:
+            return []
+        name = self.padded[0]
+        return [
+            "if self._pads:",
+            '    mode = "constant" if self.padding_mode == "zeros" else self.padding_mode',
+            f"    {name} = F.pad({name}, self._pads, mode=mode)",
+        ]
+
+    # -------------------------------------------------------------- initial values
+    def reset(self) -> tuple[str, list[str]]:
+        """The initial values."""
+        lines: list[str] = []
+        inits = set()
+        previous = ""
+        for tensor in self.program.parameters:
+            parameter = self.spec.parameters[tensor.name]
+            target = f"self.{parameter.torch}"
+            inits.add(parameter.init)
+            if parameter.init == "uniform":
+                bound = self.bound(tensor)
+                block = [] if bound == previous else [f"bound = {bound}"]
+                previous = bound
+                call = f"nn.init.uniform_({target}, -bound, bound)"
+                lines += block
+            else:
+                call = f"nn.init.{parameter.init}_({target})"
+            lines += [f"if {target} is not None:", f"    {call}"] if parameter.optional else [call]
+        if inits == {"uniform"}:
+            return (
+                "Uniform values in ±1/sqrt(fan-in), as torch's own affine layers have them.",
+                lines,
+            )
+        return "The initial values of the spec.", lines
+
+    def bound(self, tensor: Tensor) -> str:
+        """±1/√fan-in, with the letters summed over as the fan-in; a bias takes its weight's."""
+        parameter = self.spec.parameters[tensor.name]
+        if parameter.fan_in:
+            letters = [self.program.letters[x] for x in parameter.fan_in]
+        else:
+            letters = self.fan_in(tensor)
+        product = self.sizes.product([self.sizes.letter(x) for x in letters])
+        return f"1 / math.sqrt(max(1, {product.code}))" if letters else "1.0"
+
+    def fan_in(self, tensor: Tensor) -> list[Letter]:
+        """The letters of a parameter that are summed over, or those of the weight beside it."""
+        for name in (tensor.name, *(t.name for t in self.program.parameters)):
+            for line in self.program.lines:
+                if not any(r.tensor == tensor.name for r in reads(line.value)):
+                    continue
+                for node in sympy.preorder_traversal(line.value):
+                    if isinstance(node, Contraction):
+                        for read in sorted(
+                            (r for r in reads(node.body) if r.tensor == name), key=str
+                        ):
+                            held = [i for i in read.indices if i in node.letters]
+                            if held:
+                                return [self.same_size(x) for x in held]
+        return []
+
+    def same_size(self, letter: Letter) -> Letter:
+        """The spec's own letter for a bound copy."""
+        return next((x for x in self.program.letters.values() if x.size == letter.size), letter)
+
+    def repr_parts(self) -> list[str]:
+        """extra_repr as f-strings."""
+        names = [
+            *self.program.arguments,
+            *(n for n, d in self.spec.hyperparameters.items() if not isinstance(d, bool)),
+        ]
+        parts = [f"{n}={{self.{n}!r}}" for n in names]
+        parts += [
+            f"{self.spec.parameters[s].torch}={{self.{self.spec.parameters[s].torch} is not None}}"
+            for s in self.spec.optional
+        ]
+        if self.padded is not None:
+            parts.append("padding_mode={self.padding_mode!r}")
+        if self.ansatz == "input map":
+            parts.append("radius={self.radius!r}")
+        return [f'f"{p}{", " if k < len(parts) - 1 else ""}"' for k, p in enumerate(parts)]
+
+
+def annotation(count: int) -> str:
+    """The type of an integer argument or a tuple of them."""
+    return "int" if not count else f"int | tuple[{', '.join(['int'] * count)}]"

@@ -1,0 +1,210 @@
+"""Sums, products, powers and functions of tensors with named axes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import sympy
+from sympy import Add, Expr, Function, Mul, Pow
+
+from codegen.axes import Axes
+from codegen.values import Level, Value
+from derive.errors import DerivationError
+from derive.nodes import Contraction, Letter, MaxOver, Read, Softmax, reads, size_symbol, substitute
+
+FUNCTION_CODE = {
+    "exp": "torch.exp",
+    "log": "torch.log",
+    "tanh": "torch.tanh",
+    "erf": "torch.erf",
+    "sigmoid": "torch.sigmoid",
+    "relu": "F.relu",
+    "silu": "F.silu",
+    "gelu": "F.gelu",
+    "Abs": "torch.abs",
+    "sign": "torch.sign",
+}
+
+
+class Elementwise(Axes):
+    """Elementwise code, with reductions over single axes."""
+
+    @abstractmethod
+    def contraction(self, e: Contraction, bias: Value | None) -> tuple[Value, bool]:
+        """A sum over letters; the flag says whether the bias went into it."""
+
+    def add(self, e: Add) -> Value:
+        """A sum; a parameter added to a recognised product is handed to it as its bias."""
+        terms = sorted(e.args, key=self.term_order)
+        values: list[Value] = []
+        rest = list(terms)
+        for term in terms:
+            if term not in rest or not isinstance(term, Contraction):
+                continue
+            for other in [t for t in rest if self.is_bias(t)]:
+                found = self.contraction(term, self.of(other))
+                if found[1]:
+                    rest.remove(other)
+                    rest.remove(term)
+                    values.append(found[0])
+                    break
+        if e == self.outermost and values + [t for t in rest if not self.is_bias(t)]:
+            # Added by a statement of its own, which the layer without this bias simply lacks.
+            self.deferred = [self.of(t) for t in rest if self.is_bias(t)]
+            rest = [t for t in rest if not self.is_bias(t)]
+        negative = [t for t in rest if t.could_extract_minus_sign()]
+        positive = [t for t in rest if t not in negative]
+        values += [self.of(t) for t in positive]
+        minus = [self.of(-t) for t in negative]
+        if not values:
+            values, minus = [self.negated(minus[0])], minus[1:]
+        return self.total(values, minus)
+
+    def negated(self, value: Value) -> Value:
+        """-value."""
+        return Value(f"-{value.at(Level.PRODUCT)}", value.axes, Level.UNARY, value.scalar)
+
+    def total(self, plus: Sequence[Value], minus: Sequence[Value] = ()) -> Value:
+        """A + b - c with broadcasting."""
+        everything, axes = self.aligned([*plus, *minus])
+        if len(everything) == 1:
+            return everything[0]
+        code = everything[0].code
+        for value in everything[1 : len(plus)]:
+            code += f" + {value.code}" if not value.code.startswith("-") else f" - {value.code[1:]}"
+        for value in everything[len(plus) :]:
+            code += f" - {value.at(Level.PRODUCT)}"
+        return Value(code, axes, Level.SUM, all(v.scalar for v in everything))
+
+    def term_order(self, term: Expr) -> tuple[bool, bool, int, str]:
+        """Numbers first, then what depends on inputs, largest first; biases last."""
+        return (bool(reads(term)), self.is_bias(term), -len(reads(term)), str(term))
+
+    def is_bias(self, term: Expr) -> bool:
+        """A parameter times a number."""
+        _, rest = term.as_coeff_Mul()
+        return isinstance(rest, Read) and rest.tensor in {t.name for t in self.program.parameters}
+
+    def multiply(self, e: Mul) -> Value:
+        """A product, with divisions written as such."""
+        top: list[Value] = []
+        bottom: list[Value] = []
+        coefficient, factors = e.as_coeff_mul()
+        mean, factors = self.mean(list(factors))
+        if mean is not None:
+            top.append(mean)
+        sign = coefficient < 0
+        coefficient = abs(coefficient)
+        if coefficient.p != 1:
+            top.append(self.sizes.number(sympy.Integer(coefficient.p)))
+        if coefficient.q != 1:
+            bottom.append(self.sizes.number(sympy.Integer(coefficient.q)))
+        for factor in sorted(factors, key=lambda f: (bool(reads(f)), not self.is_bias(f), str(f))):
+            if isinstance(factor, Pow) and factor.exp == -1:
+                bottom.append(self.of(factor.base))
+            else:
+                top.append(self.of(factor))
+        value = self.product(top) if top else Value("1", scalar=True)
+        if bottom:
+            under = self.product(bottom)
+            (over, below), axes = self.aligned([value, under])
+            code = f"{over.at(Level.PRODUCT)} / {below.at(Level.UNARY)}"
+            value = Value(code, axes, Level.PRODUCT, over.scalar and below.scalar)
+        return self.negated(value) if sign else value
+
+    def mean(self, factors: list[Expr]) -> tuple[Value | None, list[Expr]]:
+        """Σ_j f / size(j) as a mean, where the sum is a plain one."""
+        for factor in factors:
+            if not isinstance(factor, Contraction):
+                continue
+            counts = [1 / size_symbol(x.size) for x in factor.letters]
+            rest = [f for f in factors if f is not factor]
+            if self.general or any(c not in rest for c in counts) or len(set(counts)) < len(counts):
+                continue
+            before = len(self.statements), set(self.names), dict(self.cache), set(self.helpers)
+            body = self.split(self.of(factor.body))
+            if all((x,) in body.axes for x in factor.letters):
+                return self.reduced(body, factor.letters, "mean"), [
+                    f for f in rest if f not in counts
+                ]
+            del self.statements[before[0] :]
+            self.names, self.cache, self.helpers = before[1:]
+        return None, factors
+
+    def product(self, values: Sequence[Value]) -> Value:
+        """A * b with broadcasting."""
+        scalars = [v for v in values if v.scalar]
+        tensors = [v for v in values if not v.scalar]
+        if not tensors:
+            return self.sizes.product(list(scalars))
+        aligned, axes = self.aligned(
+            [*([self.sizes.product(scalars)] if scalars else []), *tensors]
+        )
+        kept = [v for v in aligned if v.code != "1"]
+        if len(kept) == 1:
+            return kept[0]
+        code = " * ".join(v.at(Level.PRODUCT) for v in kept)
+        return Value(code, axes, Level.PRODUCT)
+
+    def power(self, e: Pow) -> Value:
+        """Squares, roots and reciprocals by their torch names."""
+        exponent = e.exp
+        if not exponent.is_Rational:
+            raise DerivationError(f"no code for the power {exponent}")
+        base = self.of(e.base)
+        if base.scalar:
+            return self.sizes.number(e)
+        code = base.at(Level.ATOM)
+        if exponent == 2:
+            return base.with_code(f"{code}.square()")
+        if exponent == sympy.Rational(1, 2):
+            return base.with_code(f"{code}.sqrt()")
+        if exponent == sympy.Rational(-1, 2):
+            return base.with_code(f"torch.rsqrt({base.code})")
+        if exponent == -1:
+            return base.with_code(f"{code}.reciprocal()")
+        shown = str(int(exponent)) if exponent.is_Integer else repr(float(exponent))
+        return base.with_code(f"{code}.pow({shown})")
+
+    def function(self, e: Function) -> Value:
+        """A function of the notation."""
+        name = e.func.__name__
+        if name == "maximum":
+            return self.maximum(e)
+        inner = self.of(e.args[0])
+        if name == "Step":
+            return inner.with_code(f"({inner.code} > 0).to({inner.at(Level.ATOM)}.dtype)")
+        if name not in FUNCTION_CODE:
+            raise DerivationError(f"no code for the function {name}")
+        return inner.with_code(f"{FUNCTION_CODE[name]}({inner.code})")
+
+    def maximum(self, e: Function) -> Value:
+        """max(a, b); with a number it is a clamp."""
+        values = [self.of(a) for a in e.args]
+        tensors = [v for v in values if not v.scalar]
+        if len(tensors) == 1:
+            number = next(v for v in values if v.scalar)
+            return tensors[0].with_code(f"{tensors[0].at(Level.ATOM)}.clamp(min={number.code})")
+        aligned, axes = self.aligned(values)
+        return Value(f"torch.maximum({aligned[0].code}, {aligned[1].code})", axes)
+
+    def softmax(self, e: Softmax) -> Value:
+        """torch.softmax over the axis of its letter."""
+        at = e.args[2]
+        if not isinstance(at, Letter) or at.size != e.letters[0].size:
+            return self.of(e.expanded())
+        inner = self.split(self.of(substitute(e.body, {e.letters[0]: at})))
+        return inner.with_code(f"torch.softmax({inner.code}, dim={inner.position((at,))})")
+
+    def maximum_over(self, e: MaxOver) -> Value:
+        """Amax over axes."""
+        inner = self.split(self.of(e.body))
+        return self.reduced(inner, e.letters, "amax")
+
+    def reduced(self, value: Value, letters: Sequence[Letter], method: str) -> Value:
+        """Sum or maximum over the axes of some letters."""
+        dims = sorted(value.position((x,)) for x in letters)
+        shown = str(dims[0]) if len(dims) == 1 else f"({', '.join(map(str, dims))})"
+        axes = [a for a in value.axes if not (isinstance(a, tuple) and a[0] in letters)]
+        return value.with_code(f"{value.at(Level.ATOM)}.{method}({shown})", axes)

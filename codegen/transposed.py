@@ -1,0 +1,186 @@
+"""Transposed windows: the scatter of a transposed convolution, and its window of ones."""
+
+from __future__ import annotations
+
+import random
+
+import sympy
+from sympy import Expr, Integer, Mul
+
+from codegen.calls import Found, bias_code, factors_of, flattened
+from codegen.lower import Lowering
+from codegen.values import BATCH, Axis, Value
+from codegen.windows import (
+    Slide,
+    Window,
+    arguments,
+    complete_sizes,
+    depends_on_size,
+    draw_sizes,
+    known_negative,
+    ones_window,
+    weight_and_image,
+)
+from derive.evaluate import evaluate_size
+from derive.nodes import Contraction, Delta, Letter, Read, reads
+
+
+def transposed(lowering: Lowering, e: Contraction) -> tuple[Window, set[Letter]] | None:
+    """The scatter Σ_q [p + padding = stride q + dilation k] x[n, c, q] ..., taken apart."""
+    bound = set(e.letters)
+    deltas = [f for f in factors_of(e) if isinstance(f, Delta)]
+    found = sorted(
+        (r for r in reads(e.body) if lowering.program.tensors[r.tensor].kind == "input"), key=str
+    )
+    if not deltas or not found:
+        return None
+    image = found[0]
+    tensor = lowering.program.tensors[image.tensor]
+    if any(not isinstance(i, Letter) for i in image.indices) or len(set(image.indices)) < len(
+        image.indices
+    ):
+        return None
+    slides: dict[Letter, Slide] = {}
+    for delta in deltas:
+        s = transposed_slide(lowering, delta, image, bound)
+        if s is None:
+            return None
+        slides[s.axis] = s
+    axes: list[Axis] = []
+    plain: list[Letter] = []
+    ordered: list[Slide] = []
+    position = 0
+    for axis in tensor.axes:
+        parts = image.indices[position : position + len(axis)]
+        position += len(axis)
+        if len(parts) == 1 and parts[0] in slides:
+            ordered.append(slides[parts[0]])
+            axes.append(parts)
+        elif set(parts) <= set(lowering.batch):
+            axes += [BATCH] if BATCH not in axes else []
+        else:
+            plain += parts
+            axes.append(parts)
+    if (
+        len(ordered) != len(slides)
+        or len(plain) > 2
+        or not plain
+        or axes[-len(ordered) :] != [(s.axis,) for s in ordered]
+    ):
+        return None
+    group = plain[0] if len(plain) == 2 else None
+    if group is not None and group in bound:
+        return None
+    return Window(image, tuple(axes), tuple(ordered), group, plain[-1]), bound
+
+
+def transposed_slide(
+    lowering: Lowering, delta: Delta, image: Read, bound: set[Letter]
+) -> Slide | None:
+    """One [p + padding - dilation k - stride q = 0], if p's size is a transposed convolution's."""
+    e = delta.args[0]
+    letters = [x for x in e.free_symbols if isinstance(x, Letter)]
+    outs = [x for x in letters if x not in bound]
+    inside = [x for x in letters if x in bound and x in image.indices]
+    kernels = [x for x in letters if x in bound and x not in image.indices]
+    if len(outs) != 1 or len(inside) != 1 or len(kernels) != 1:
+        return None
+    p, q, k = outs[0], inside[0], kernels[0]
+    if abs(e.coeff(p)) != 1:
+        return None
+    e = sympy.expand(e * e.coeff(p))
+    stride, dilation = -e.coeff(q), -e.coeff(k)
+    padding = sympy.expand(e - p + stride * q + dilation * k)
+    if any(
+        x.has(Letter) or known_negative(x) or depends_on_size(x)
+        for x in (stride, dilation, padding)
+    ):
+        return None
+    used = {s.name for x in (stride, dilation, padding) for s in x.free_symbols}
+    for extra in (Integer(0), *_spare_hyperparameters(lowering, used)):
+        s = Slide(q, p, k, stride, dilation, padding, extra)
+        if _transposed_size_fits(lowering, s):
+            return s
+    return None
+
+
+def _spare_hyperparameters(lowering: Lowering, used: set[str]) -> list[Expr]:
+    spare: list[Expr] = []
+    for name, value in lowering.program.spec.hyperparameters.items():
+        keys = [f"{name}[{k}]" for k in range(len(value))] if isinstance(value, tuple) else [name]
+        if not isinstance(value, bool | float):
+            spare += [sympy.Symbol(k, integer=True) for k in keys if k not in used]
+    return spare
+
+
+def _transposed_size_fits(lowering: Lowering, s: Slide) -> bool:
+    tree = lowering.program.sizes[s.out.size]
+    if tree is None:
+        return False
+    generator = random.Random(1)
+    for _ in range(40):
+        sizes, symbols = draw_sizes(lowering, generator)
+        sizes[s.axis.size] = generator.randint(8, 40)
+        if not complete_sizes(lowering, sizes, symbols, skip=s.out.size):
+            return False
+        number = {sympy.Symbol(n, integer=True): v for n, v in symbols.items()}
+        stride, dilation, padding, extra = (
+            int(x.subs(number)) for x in (s.stride, s.dilation, s.padding, s.output_padding)
+        )
+        expected = (
+            (sizes[s.axis.size] - 1) * stride
+            - 2 * padding
+            + dilation * (sizes[s.kernel.size] - 1)
+            + extra
+            + 1
+        )
+        if evaluate_size(tree, sizes, symbols) != expected:
+            return False
+    return True
+
+
+def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ_ckq [p + padding = stride q + dilation k] W[c, o, k] x[n, c, q] = F.conv_transposeNd."""
+    if lowering.wide:
+        return None
+    e = flattened(e)
+    found = transposed(lowering, e)
+    rest = [f for f in factors_of(e) if not isinstance(f, Delta)]
+    weight, image = weight_and_image(lowering, rest)
+    if found is None or weight is None or image is None:
+        return None
+    w, bound = found
+    kernels = tuple((s.kernel,) for s in w.slides)
+    matrix = lowering.read(weight)
+    head: tuple[Letter | None, ...] = (w.channel,) if w.group is None else (w.group, w.channel)
+    if len(matrix.axes) != len(kernels) + 2 or matrix.axes[0] != head or matrix.axes[2:] != kernels:
+        return None
+    if bound != {w.channel, *(s.kernel for s in w.slides), *(s.axis for s in w.slides)}:
+        return None
+    inner = matrix.axes[1]
+    assert isinstance(inner, tuple)
+    outer: Axis = inner if w.group is None else (w.group, *inner)
+    groups = None if w.group is None else lowering.sizes.letter(w.group).code
+    argument, used = bias_code(lowering, matrix.code, bias, outer)
+    source = lowering.values[image.tensor]
+    options = arguments(lowering, w.slides, groups)
+    call = f"F.conv_transpose{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
+    batch = (BATCH,) if BATCH in w.axes else ()
+    return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
+
+
+def transposed_box(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ_ckq [p + padding = stride q + dilation k] f(x[n, c, q]): a transposed window of ones."""
+    found = transposed(lowering, e)
+    if found is None:
+        return None
+    w, bound = found
+    rest = [f for f in factors_of(e) if not isinstance(f, Delta)]
+    if len(reads(e.body)) != 1 or bound - {
+        w.channel,
+        *(s.kernel for s in w.slides),
+        *(s.axis for s in w.slides),
+    }:
+        return None
+    body = Contraction(Mul(*rest), *e.letters)
+    return ones_window(lowering, body, w, "conv_transpose"), False

@@ -1,0 +1,384 @@
+"""Sliding windows: convolutions, and window sums as a window of ones (box sums)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sympy
+from sympy import Expr, Pow
+
+from codegen.calls import Found, bias_code, factors_of, parameter_read
+from codegen.lower import Lowering
+from codegen.values import BATCH, Axis, Level, Value
+from derive import grammar as g
+from derive.evaluate import evaluate_size
+from derive.nodes import Contraction, Delta, Letter, Read, reads
+
+
+@dataclass(frozen=True)
+class Slide:
+    """One axis of a sliding window: the input position q = stride·p + dilation·k - padding.
+
+    Attributes:
+        axis: The input's axis letter.
+        out: The output position p.
+        kernel: The kernel offset k.
+        stride, dilation, padding: Expressions in hyperparameters.
+        output_padding: Only for transposed windows.
+    """
+
+    axis: Letter
+    out: Letter
+    kernel: Letter
+    stride: Expr
+    dilation: Expr
+    padding: Expr
+    output_padding: Expr = sympy.S.Zero
+
+
+def slide(lowering: Lowering, index: Expr, axis: Letter, bound: set[Letter]) -> Slide | None:
+    """An index expression as a slide, if it is one and if the output's size is a convolution's."""
+    letters = [x for x in index.free_symbols if isinstance(x, Letter)]
+    kernels = [x for x in letters if x in bound]
+    outs = [x for x in letters if x not in bound]
+    if len(kernels) != 1 or len(outs) != 1:
+        return None
+    k, p = kernels[0], outs[0]
+    stride, dilation = index.coeff(p), index.coeff(k)
+    padding = sympy.expand(stride * p + dilation * k - index)
+    if {stride, dilation, padding} and any(x.has(Letter) for x in (stride, dilation, padding)):
+        return None
+    if any(known_negative(x) or depends_on_size(x) for x in (stride, dilation, padding)):
+        return None
+    found = Slide(axis, p, k, stride, dilation, padding)
+    return found if _size_fits(lowering, found) else None
+
+
+def known_negative(e: Expr) -> bool:
+    """Whether an expression in hyperparameters carries a minus sign."""
+    return bool(e.is_Integer and e < 0) or e.could_extract_minus_sign()
+
+
+def depends_on_size(e: Expr) -> bool:
+    """Whether an expression holds a size."""
+    return any(s.name.startswith("size(") for s in e.free_symbols)
+
+
+def _size_fits(lowering: Lowering, s: Slide) -> bool:
+    """Whether p's declared size is floor((l + 2 padding - dilation (k - 1) - 1) / stride) + 1.
+
+    Decided at random sizes: the formula may be written in any way.
+    """
+    program = lowering.program
+    if program.sizes[s.out.size] is None:
+        return False
+    generator = random.Random(0)
+    for _ in range(40):
+        sizes, symbols = draw_sizes(lowering, generator)
+        sizes[s.axis.size] = generator.randint(8, 40)
+        values = {str(x): v for x, v in symbols.items()}
+        if not complete_sizes(lowering, sizes, values, skip=s.out.size):
+            return False
+        number = {sympy.Symbol(n, integer=True): v for n, v in values.items()}
+        stride, dilation, padding = (int(x.subs(number)) for x in (s.stride, s.dilation, s.padding))
+        if stride < 1:
+            continue
+        expected = (
+            sizes[s.axis.size] + 2 * padding - dilation * (sizes[s.kernel.size] - 1) - 1
+        ) // stride + 1
+        tree = program.sizes[s.out.size]
+        assert tree is not None
+        if evaluate_size(tree, sizes, values) != expected:
+            return False
+    return True
+
+
+def draw_sizes(
+    lowering: Lowering, generator: random.Random
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Random sizes read off inputs, and random arguments and hyperparameters."""
+    program = lowering.program
+    symbols: dict[str, int] = {}
+    for name, value in program.spec.hyperparameters.items():
+        if isinstance(value, tuple):
+            symbols.update({f"{name}[{k}]": generator.randint(1, 3) for k in range(len(value))})
+        elif isinstance(value, int) and not isinstance(value, bool):
+            symbols[name] = generator.randint(1, 3)
+    for name, count in program.arguments.items():
+        keys = [f"{name}[{k}]" for k in range(count)] if count else [name]
+        symbols.update({k: generator.randint(1, 4) for k in keys})
+    sizes = {size: generator.randint(8, 40) for size, tree in program.sizes.items() if tree is None}
+    return sizes, symbols
+
+
+def complete_sizes(
+    lowering: Lowering, sizes: dict[str, int], symbols: dict[str, int], skip: str
+) -> bool:
+    """Compute the other sizes but one; false if what that one needs is missing."""
+    pending = [s for s in lowering.program.sizes if s not in sizes and s != skip]
+    for _ in range(len(pending) + 1):
+        for size in list(pending):
+            tree = lowering.program.sizes[size]
+            assert tree is not None
+            try:
+                sizes[size] = evaluate_size(tree, sizes, symbols)
+            except (KeyError, ZeroDivisionError):
+                continue
+            pending.remove(size)
+    tree = lowering.program.sizes[skip]
+    return not _sizes_in(tree) & set(pending)
+
+
+def _sizes_in(tree: g.Tree | None) -> set[str]:
+    if tree is None:
+        return set()
+    found = {tree.letter} if isinstance(tree, g.SizeOf) else set()
+    return found.union(*(_sizes_in(child) for child in g.children(tree)))
+
+
+def per_axis(lowering: Lowering, values: Sequence[Expr], default: int) -> str | None:
+    """One argument for all window axes: ``self.stride`` or a tuple; ``None`` if the default."""
+    if all(v == default for v in values):
+        return None
+    codes = [lowering.sizes.number(v).code for v in values]
+    heads = {c[: c.rindex("[")] for c in codes if c.endswith("]")}
+    if len(heads) == 1 and codes == [f"{next(iter(heads))}[{k}]" for k in range(len(codes))]:
+        head = next(iter(heads))
+        name = next((n for n, code in lowering.sizes.attributes.items() if code == head), "")
+        declared = lowering.program.spec.hyperparameters.get(
+            name, lowering.program.arguments.get(name)
+        )
+        length = len(declared) if isinstance(declared, tuple) else declared
+        if length == len(codes):
+            return head
+    if len(codes) == 1:
+        return codes[0]
+    return f"({', '.join(codes)})"
+
+
+def arguments(lowering: Lowering, slides: Sequence[Slide], groups: str | None) -> str:
+    """The keyword arguments of a convolution call."""
+    parts = {
+        "stride": per_axis(lowering, [s.stride for s in slides], 1),
+        "padding": per_axis(lowering, [s.padding for s in slides], 0),
+        "output_padding": per_axis(lowering, [s.output_padding for s in slides], 0),
+        "dilation": per_axis(lowering, [s.dilation for s in slides], 1),
+        "groups": groups,
+    }
+    return "".join(f", {name}={code}" for name, code in parts.items() if code is not None)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A read of an input through a window.
+
+    Attributes:
+        read: The read.
+        axes: The input's axes in storage order, window axes by their own letters.
+        slides: One slide a window axis, in storage order.
+        group: The group letter composed with the channel, or ``None``.
+        channel: The channel letter, or ``None``.
+    """
+
+    read: Read
+    axes: tuple[Axis, ...]
+    slides: tuple[Slide, ...]
+    group: Letter | None
+    channel: Letter | None
+
+
+def window(lowering: Lowering, read: Read, bound: set[Letter]) -> Window | None:
+    """A read such as x[n, (g, c), stride*p + dilation*k - padding], taken apart."""
+    program = lowering.program
+    tensor = program.tensors.get(read.tensor)
+    if tensor is None or tensor.kind != "input":
+        return None
+    source = lowering.values[read.tensor]
+    slides: list[Slide] = []
+    plain: list[Letter] = []
+    axes: list[Axis] = [BATCH] if BATCH in source.axes else []
+    position = 0
+    for axis in tensor.axes:
+        parts = read.indices[position : position + len(axis)]
+        position += len(axis)
+        if all(
+            isinstance(i, Letter) and i.size == x.size for i, x in zip(parts, axis, strict=True)
+        ):
+            if slides:
+                return None
+            if not set(parts) <= set(lowering.batch):
+                plain += parts
+                axes.append(tuple(parts))
+            continue
+        found = slide(lowering, parts[0], axis[0], bound) if len(axis) == 1 else None
+        if found is None:
+            return None
+        slides.append(found)
+        axes.append((axis[0],))
+    if not slides or len(slides) > 3 or len(plain) > 2 or len(axes) - len(slides) > 2:
+        return None
+    group = plain[0] if len(plain) == 2 else None
+    channel = plain[-1] if plain else None
+    if group is not None and (axes[-len(slides) - 1] != (group, channel) or group in bound):
+        return None
+    return Window(read, tuple(axes), tuple(slides), group, channel)
+
+
+def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ_ck W[o, c, k] x[n, c, stride p + dilation k - padding] = F.conv{1,2,3}d."""
+    if lowering.wide:
+        return None
+    bound = set(e.letters)
+    weight, image = weight_and_image(lowering, factors_of(e))
+    if weight is None or image is None:
+        return None
+    w = window(lowering, image, bound)
+    if w is None or w.channel is None:
+        return None
+    kernels = tuple((s.kernel,) for s in w.slides)
+    matrix = lowering.read(weight)
+    if w.channel not in bound:
+        return depthwise(lowering, w, matrix, bound, bias)
+    if len(matrix.axes) != len(kernels) + 2 or matrix.axes[1:] != ((w.channel,), *kernels):
+        return None
+    outer = matrix.axes[0]
+    if not isinstance(outer, tuple) or bound != {w.channel, *(s.kernel for s in w.slides)}:
+        return None
+    if (w.group is None) != (len(outer) == 1) or (w.group is not None and outer[0] != w.group):
+        return None
+    groups = None if w.group is None else lowering.sizes.letter(w.group).code
+    argument, used = bias_code(lowering, matrix.code, bias, outer)
+    source = lowering.values[image.tensor]
+    options = arguments(lowering, w.slides, groups)
+    call = f"F.conv{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
+    batch = (BATCH,) if BATCH in w.axes else ()
+    return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
+
+
+def depthwise(
+    lowering: Lowering, w: Window, matrix: Value, bound: set[Letter], bias: Value | None
+) -> Found:
+    """Σ_k W[o, k] x[n, o, stride p + dilation k - padding]: one kernel a channel, one group each."""
+    kernels = tuple((s.kernel,) for s in w.slides)
+    if w.group is not None or w.channel is None or bound != {s.kernel for s in w.slides}:
+        return None
+    outer: Axis = (w.channel,)
+    if matrix.axes != (outer, *kernels):
+        return None
+    source = lowering.values[w.read.tensor]
+    argument, used = bias_code(lowering, matrix.code, bias, outer)
+    call = (
+        f"F.conv{len(kernels)}d({source.code}, {matrix.code}.unsqueeze(1){argument}"
+        f"{arguments(lowering, w.slides, lowering.sizes.letter(w.channel).code)})"
+    )
+    batch = (BATCH,) if BATCH in w.axes else ()
+    return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
+
+
+def weight_and_image(
+    lowering: Lowering, factors: Sequence[Expr]
+) -> tuple[Read | None, Read | None]:
+    """A parameter and an input, if those are the factors."""
+    if len(factors) != 2:
+        return None, None
+    weights = [r for f in factors if (r := parameter_read(lowering, f)) is not None]
+    images = [f for f in factors if isinstance(f, Read) and f not in weights]
+    return (weights[0], images[0]) if len(weights) == 1 and len(images) == 1 else (None, None)
+
+
+def box_sum(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ_ck f(x[n, c, stride p + dilation k - padding]) = a window of ones over Σ_c f(x).
+
+    f is a product of reads at the same window, so that it is 0 outside the range.
+    """
+    bound = set(e.letters)
+    found = sorted(reads(e.body), key=str)
+    if not found or e.body.has(Delta):
+        return None
+    windows = [window(lowering, r, bound) for r in found]
+    first = windows[0]
+    if first is None or any(
+        w is None or w.slides != first.slides or w.axes != first.axes for w in windows
+    ):
+        return None
+    if not all(
+        isinstance(f, Read)
+        or (isinstance(f, Pow) and isinstance(f.base, Read) and f.exp.is_Integer and f.exp > 0)
+        for f in factors_of(e)
+    ):
+        return None
+    if not {s.kernel for s in first.slides} <= bound or bound - {s.kernel for s in first.slides} - {
+        first.channel
+    }:
+        return None
+    return ones_window(lowering, e, first, "conv"), False
+
+
+def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Value:
+    """Sum the integrand over channels on the input's own grid, then slide a window of ones."""
+    mapping: dict[Expr, Expr] = {}
+    for read in reads(e.body):
+        position, indices = 0, list(read.indices)
+        for axis in lowering.program.tensors[read.tensor].axes:
+            for letter in axis:
+                if any(s.axis == letter for s in w.slides):
+                    indices[position] = letter
+                position += 1
+        mapping[read] = Read(read.args[0], *indices)
+    integrand = _replace(e.body, mapping)
+    letters = [w.channel] if w.channel in e.letters else []
+    value = lowering.of(integrand)
+    batch = (BATCH,) if BATCH in value.axes else ()
+    if letters:
+        assert w.channel is not None
+        if w.group is None:
+            value = value.with_code(
+                f"{value.at(Level.ATOM)}.sum({value.position((w.channel,))}, keepdim=True)"
+            )
+        else:
+            value = lowering.reduced(lowering.split(value), letters, "sum")
+    elif w.channel is None:
+        value = value.with_code(f"{value.at(Level.ATOM)}.unsqueeze({-len(w.slides) - 1})")
+    value = lowering.assign("squares", value)
+    if letters or w.channel is None:
+        groups = None if w.group is None else lowering.sizes.letter(w.group).code
+    else:
+        groups = lowering.sizes.letter(w.channel).code
+    kernel = ", ".join(lowering.sizes.letter(s.kernel).code for s in w.slides)
+    sizes = f"{groups or 1}, 1, {kernel}"
+    shared = per_kernel(lowering, w.slides)
+    if shared is not None:
+        sizes = f"{groups or 1}, 1, *{shared}"
+    ones = f"{value.code}.new_ones({sizes})"
+    name = "conv_transpose" if kind == "conv_transpose" else "conv"
+    call = f"F.{name}{len(w.slides)}d({value.code}, {ones}{arguments(lowering, w.slides, groups)})"
+    out = tuple((s.out,) for s in w.slides)
+    if not letters and w.channel is not None:
+        head: tuple[Axis, ...] = ((w.channel,),) if w.group is None else ((w.group, w.channel),)
+        return Value(call, (*batch, *head, *out))
+    if w.group is not None:
+        return Value(call, (*batch, (w.group,), *out))
+    return Value(f"{call}.squeeze({-len(out) - 1})", (*batch, *out))
+
+
+def per_kernel(lowering: Lowering, slides: Sequence[Slide]) -> str | None:
+    """``self.kernel_size`` if it is the tuple of all kernel sizes."""
+    if len(slides) < 2:
+        return None
+    codes = [lowering.sizes.letter(s.kernel).code for s in slides]
+    head = codes[0][: codes[0].rindex("[")] if codes[0].endswith("]") else ""
+    if head and codes == [f"{head}[{k}]" for k in range(len(codes))]:
+        name = head.rsplit(".", 1)[-1]
+        if lowering.program.arguments.get(name) == len(codes):
+            return head
+    return None
+
+
+def _replace(expression: Expr, mapping: dict[Expr, Expr]) -> Expr:
+    if expression in mapping:
+        return mapping[expression]
+    if not expression.args or expression.is_Symbol:
+        return expression
+    return expression.func(*(_replace(a, mapping) for a in expression.args))
