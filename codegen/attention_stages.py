@@ -166,7 +166,11 @@ def merged(spec: LayerSpec) -> LayerSpec:
 
     site = tuple(x for x in split_letters(spec.site) if x not in group)
     unit = renamed(split_letters(spec.unit))
-    sizes = {letter if split_letters(k) == group else k: v for k, v in spec.sizes.items()}
+    sizes = {
+        letter if split_letters(k) == group else k: v
+        for k, v in spec.sizes.items()
+        if k not in group
+    }
     inputs = {
         k: Input(tuple((x,) for x in renamed(tuple(y for axis in i.axes for y in axis))))
         for k, i in spec.inputs.items()
@@ -253,7 +257,7 @@ def weights_of(spec: LayerSpec) -> str:
         raise AttentionError(
             f"{spec.name}: the stage mix has the lines of value, the weights and the mix"
         )
-    return own[0]
+    return str(own[0])
 
 
 def check_softmax(spec: LayerSpec) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,7 +128,7 @@ class ClassWriter:
         """The constructor's parameters."""
         result = []
         for name, count in self.program.arguments.items():
-            result.append(f"{name}: {annotation(count)}")
+            result.append(f"{name}: {annotation(count or (name in self.windowed))}")
         for name, default in self.spec.hyperparameters.items():
             result.append(self.hyper_argument(name, default))
         result += [f"{name}: bool = {default}" for name, default in self.flags]
@@ -144,7 +145,8 @@ class ClassWriter:
         if isinstance(default, tuple):
             same = len(set(default)) == 1
             return f"{name}: {annotation(len(default))}{extra} = {default[0] if same else default}"
-        return f"{name}: {type(default).__name__}{extra} = {default!r}"
+        kind = annotation(1) if name in self.windowed else type(default).__name__
+        return f"{name}: {kind}{extra} = {default!r}"
 
     def argument_docs(self) -> list[tuple[str, str]]:
         """What each argument means."""
@@ -213,7 +215,7 @@ class ClassWriter:
         for top, bottom in self.divisions():
             divisor = bottom if bottom.isidentifier() else f"({bottom})"
             lines += [
-                f"if {top} % {divisor} != 0:",
+                f"if {divisor} < 1 or {top} % {divisor} != 0:",
                 f'    raise ValueError("{top} must be divisible by {bottom}")',
             ]
         for absent in self.derivations:
@@ -226,7 +228,7 @@ class ClassWriter:
                 problem = f"no such correction exists without {' and '.join(names)}"
                 lines += [f"if {condition}:", f'    raise ValueError("{problem}")']
         for name, count in self.program.arguments.items():
-            value = f"_as_tuple({name}, {count})" if count else name
+            value = f"_as_tuple({name}, {count})" if count else self.single(name)
             if count:
                 self.helpers.add("_as_tuple")
             lines.append(f"self.{name} = {value}")
@@ -243,14 +245,35 @@ class ClassWriter:
         """Keep a hyperparameter."""
         if isinstance(default, bool):
             return []
-        if not isinstance(default, tuple):
-            return [f"self.{name} = {name}"]
-        self.helpers.add("_as_tuple")
         if self.padded is not None and name == self.padded[1]:
             words = f"{name} if isinstance({name}, str) else "
         else:
             words = ""
+        if not isinstance(default, tuple):
+            return [f"self.{name} = {words}{self.single(name)}"]
+        self.helpers.add("_as_tuple")
         return [f"self.{name} = {words}_as_tuple({name}, {len(default)})"]
+
+    @functools.cached_property
+    def windowed(self) -> frozenset[str]:
+        """Integer arguments that shape a window over one axis; torch takes a tuple of one there too."""
+        names: set[str] = set()
+        for letter in self.program.output.letters:
+            tree = self.program.sizes[letter.size]
+            if tree is None or isinstance(tree, g.Name | g.Call):
+                continue
+            for node in g.nodes(tree):
+                source = self.program.sizes[node.letter] if isinstance(node, g.SizeOf) else node
+                if isinstance(source, g.Name) and source.element is None:
+                    names.add(source.name)
+        return frozenset(names)
+
+    def single(self, name: str) -> str:
+        """An integer argument, taken out of a tuple of one where it shapes a window."""
+        if name not in self.windowed:
+            return name
+        self.helpers.add("_as_int")
+        return f"_as_int({name})"
 
     def init_parameter(self, tensor: Tensor) -> list[str]:
         """Make a parameter, in the storage layout of the spec."""
@@ -332,7 +355,9 @@ class ClassWriter:
         stride = listed(low.sizes.number(s.stride).code for s in found.slides)
         dilation = listed(low.sizes.number(s.dilation).code for s in found.slides)
         given = (
-            f"self.{name}" if tuple_default else f"{name} if isinstance({name}, str) else ({name},)"
+            f"self.{name}"
+            if tuple_default
+            else f"self.{name} if isinstance(self.{name}, str) else (self.{name},)"
         )
         lines = [
             "self.padding_mode = padding_mode",

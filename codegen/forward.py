@@ -327,7 +327,9 @@ class ForwardWriter:
             matrix = insert_axes(factor, (*site, rows, columns)).code
         solved = f"torch.linalg.solve_triangular({matrix}, {column}, upper=False).squeeze(-1)"
         result = low.assign(
-            "corrected", z.with_code(f"{solved}.to({self.program.output.target}.dtype)")
+            # A copy: the backward pass needs the solution, and a ReLU in place would overwrite it.
+            "corrected",
+            z.with_code(f"{solved}.to({self.program.output.target}.dtype, copy=True)"),
         )
         if len(rows) > 1:
             result = low.split(result)

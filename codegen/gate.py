@@ -45,12 +45,13 @@ NODES = (
     | ast.operator | ast.unaryop | ast.boolop | ast.cmpop
 )  # fmt: skip
 TORCH = words("""
-    Tensor abs arange atan2 bfloat16 bool bmm broadcast_shapes broadcast_tensors cat ceil chunk
-    clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye flatten
-    float16 float32 float64 floor full full_like get_default_dtype int64 linalg log log1p logsumexp
-    long matmul max maximum mean min minimum movedim ones ones_like outer permute pow promote_types
-    prod reciprocal relu reshape result_type rsqrt sigmoid sign sin softmax sqrt square squeeze
-    stack sum tanh tensor tensordot transpose tril triu unflatten unsqueeze where zeros zeros_like
+    Tensor abs amax amin arange atan2 bfloat16 bool bmm broadcast_shapes broadcast_tensors cat
+    ceil chunk clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye
+    flatten float16 float32 float64 floor full full_like get_default_dtype int64 linalg log log1p
+    logsumexp long matmul max maximum mean min minimum movedim ones ones_like outer permute pow
+    promote_types prod reciprocal relu reshape result_type rsqrt sigmoid sign sin softmax sqrt
+    square squeeze stack sum tanh tensor tensordot transpose tril triu unflatten unsqueeze where
+    zeros zeros_like
     """)
 MEMBERS = {
     "torch": TORCH,
@@ -74,12 +75,13 @@ MEMBERS = {
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""
-    T add append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
+    T add amax append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
     div double dtype expand expand_as extend float gather half index index_add index_put
     index_select insert is_complex is_contiguous is_cuda is_floating_point item items keys layout
     masked_fill mH mT mul narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero
     norm numel repeat repeat_interleave requires_grad requires_grad_ reset_parameters roll
-    scatter_add select shape size stride sub tensor_split to type type_as unbind unfold values var view view_as
+    scatter_add select shape size stride sub tensor_split to type type_as unbind unfold values
+    var view view_as
     """)
 
 

@@ -13,7 +13,7 @@ def _widen(x: Tensor) -> Tensor:
     "_inverse_root": '''
 def _inverse_root(x: Tensor, degree: float) -> Tensor:
     """The power x ** (-1 / degree) of x >= 0; 0 where x is 0, with finite gradients everywhere."""
-    x = x.masked_fill(x == 0, math.inf)
+    x = x.masked_fill(x <= 0, math.inf)  # below 0 by rounding alone
     return torch.rsqrt(x) if degree == 2 else torch.pow(x, -1 / degree)
 ''',
     "_take": '''

@@ -109,6 +109,10 @@ def generate(spec: LayerSpec, *, general: bool = False) -> LayerSource:
         NothingToGenerate: If there is nothing to correct or no ansatz applies, with the reasons.
         DerivationError: If a step does not go through.
     """
+    if spec.layout == "attention":
+        from codegen.attention import generate_attention
+
+        return generate_attention(spec, general=general)
     derivations = derive_variants(spec)
     full = derivations[frozenset()]
     if full.nothing_to_correct:

@@ -21,6 +21,7 @@ from derive.nodes import BINDERS, Letter, Read, reads, substitute
 from derive.normal import cancel, expand, inline, normal
 from derive.program import Line, Program, Tensor
 from derive.rank import generic_rank, unchanged_by_scale
+from derive.squares import complete_squares
 from derive.structure import (
     Structure,
     at_zero_input,
@@ -420,8 +421,7 @@ class Solver:
                 "input map",
                 "κ(μx) = c is a polynomial of degree above two in a power of μ: no usable closed form",
             )
-        if not all(is_positive_sum(c) for c in coefficients.values()):
-            return self.refuse("input map", "κ(μx) = c has no positive solution for every input")
+        # The leading coefficient is ≥ 0, since κ(μx) ≥ 0 for every μ: one positive root, for every input.
         return self.solved_input_map(unknown, kappa, constant, coefficients, step, names)
 
     def solved_input_map(
@@ -439,8 +439,11 @@ class Solver:
         rate = constant + radius**2
         equation = kappa - Symbol(RATE, positive=True)
         in_root = Add(*(c * root ** (d // step) for d, c in coefficients.items())) - radius**2
+        if list(coefficients) == [step]:
+            coefficients = {step: self.readable(coefficients[step], constant)}
+            in_root = coefficients[step] * root - radius**2
         gauge = root_of(stable_root(solve_positive(in_root, root)), step)
-        if not vanishes(kappa.xreplace({unknown: gauge}) - rate):
+        if not vanishes(kappa.xreplace({unknown: inline(gauge, definitions(program))}) - rate):
             raise DerivationError("the solved factor does not satisfy κ(μx) = c")
         letters = tuple(x for x in self.site if x in gauge.free_symbols)
         read = Read(Symbol(MU), *letters)
@@ -470,6 +473,12 @@ class Solver:
                 ("solve κ(μx) = c for μ(s)", gauge),
             ),
         )
+
+    def readable(self, coefficient: Expr, constant: Expr) -> Expr:
+        """κ's part of highest degree by way of the intermediates, as a sum of squares if it is one."""
+        candidate = complete_squares(self.structure.kappa - constant)
+        difference = inline(candidate, definitions(self.program)) - coefficient
+        return candidate if vanishes(difference) else complete_squares(coefficient)
 
     def rescaled_with_line(
         self, read: Expr, letters: tuple[Letter, ...], gauge: Expr, names: tuple[str, ...]

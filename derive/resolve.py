@@ -200,6 +200,8 @@ class _Resolver:
         """Letters that read the same axis of one tensor have one size."""
         name = reference.tensor
         if name not in self.axes:
+            for part in (i for axis in reference.indices for i in axis):
+                self.lowering.index(part)
             table = "inputs" if self.kinds[name] != "parameter" else "parameters"
             example = f'{name} = "n c l"' if table == "inputs" else f'{name} = {{ axes = "i r" }}'
             self.fail(

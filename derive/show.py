@@ -14,11 +14,13 @@ from sympy import Expr
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.formula import formula, latex
-from derive.mathml import mathml
+from derive.mathml import lines, mathml
 from derive.steps import Statement, Step, Writer, steps
 
 __all__ = ["formula", "latex", "to_html", "to_json", "to_latex", "to_text"]
 
+WIDTH = 200  # characters of LaTeX from which on a page breaks a formula into lines
+LONG = 300  # and beyond which it sets a line smaller
 # Words in a title or sentence that LaTeX text mode does not know.
 LATEX_WORDS: Mapping[str, str] = {
     "z̃_i": r"$\tilde{z}_i$",
@@ -59,28 +61,28 @@ def heading(d: Derivation) -> str:
 
 def to_text(d: Derivation) -> str:
     """The numbered steps as plain text, formulas indented."""
-    lines = [heading(d), "=" * len(heading(d))]
+    found = [heading(d), "=" * len(heading(d))]
     for step in steps(d):
-        lines += ["", f"{step.number}. {step.title}"]
+        found += ["", f"{step.number}. {step.title}"]
         for statement in step.statements:
             if statement.words:
-                lines.append(f"   {statement.words}")
+                found.append(f"   {statement.words}")
             if statement.text:
-                lines.append(f"       {statement.text}")
-    return "\n".join(lines) + "\n"
+                found.append(f"       {statement.text}")
+    return "\n".join(found) + "\n"
 
 
 def to_latex(d: Derivation) -> str:
     """The numbered steps as the body of a LaTeX document (amsmath)."""
-    lines = [rf"\section*{{{latex_words(heading(d))}}}"]
+    found = [rf"\section*{{{latex_words(heading(d))}}}"]
     for step in steps(d):
-        lines += ["", rf"\paragraph{{{step.number}. {latex_words(step.title)}}}"]
+        found += ["", rf"\paragraph{{{step.number}. {latex_words(step.title)}}}"]
         for statement in step.statements:
             if statement.words:
-                lines.append(latex_words(statement.words))
+                found.append(latex_words(statement.words))
             if statement.latex:
-                lines += [r"\[", f"  {statement.latex}", r"\]"]
-    return "\n".join(lines) + "\n"
+                found += [r"\[", f"  {statement.latex}", r"\]"]
+    return "\n".join(found) + "\n"
 
 
 def latex_words(words: str) -> str:
@@ -180,7 +182,9 @@ def statement_html(statement: Statement) -> str:
     if statement.words:
         parts.append(f"<p>{words_html(statement.words)}</p>")
     if statement.latex:
-        parts.append(f'<div class="formula">{mathml(statement.latex)}</div>')
+        broken = lines(statement.latex, WIDTH)
+        width = "formula long" if max(map(len, broken)) > LONG else "formula"
+        parts += [f'<div class="{width}">{mathml(line)}</div>' for line in broken]
     return "\n".join(parts)
 
 

@@ -19,6 +19,7 @@ class SizeTable:
         parent: Letter → a letter of the same class, itself for the class's name.
         declared: Class → its entry in ``[sizes]``.
         composed: Letters of a composed axis → the size of the whole.
+        used: Letters that occur outside of ``[sizes]``.
         outer: Output letters; a class is better named after a letter that is bound.
     """
 
@@ -30,6 +31,7 @@ class SizeTable:
         self.parent: dict[str, str] = {}
         self.declared: dict[str, g.Tree] = {}
         self.composed: dict[tuple[str, ...], g.Tree] = {}
+        self.used: set[str] = set()
         self.outer: frozenset[str] = frozenset()
 
     def fail(self, problem: str, symbol: str, remedy: str) -> NoReturn:
@@ -39,6 +41,7 @@ class SizeTable:
     # -------------------------------------------------------------- classes
     def add(self, letter: str) -> str:
         """The class of a letter, which is a new one if the letter is new."""
+        self.used.add(letter)
         self.parent.setdefault(letter, letter)
         while self.parent[letter] != letter:
             letter = self.parent[letter]
@@ -80,6 +83,7 @@ class SizeTable:
             for letter in letters:
                 self.add(letter)
             self.composed[letters] = tree
+        self.used.clear()
 
     # -------------------------------------------------------------- formulas
     def resolve(
@@ -95,9 +99,9 @@ class SizeTable:
             Constructor argument → number of elements (0: a plain integer), in declared order, and
             class → formula, or ``None`` where the size is read off an input.
         """
+        used = {x for entry in axes.values() for axis in entry for x in axis} | self.used
         arguments: dict[str, int] = {}
         formulas: dict[str, g.Tree | None] = {self.add(x): None for x in self.parent}
-        used = {x for entry in axes.values() for axis in entry for x in axis} | set(self.parent)
         for key in self.spec.sizes:
             letters = split_letters(key)
             for letter in letters:

@@ -118,6 +118,8 @@ KEYS = frozenset(
         "layout",
     ]
 )
+CORRECTIONS = ("affine-like", "norm-like", "unit-gauge", "matrix-gauge")
+LARGEST = 10**9
 LAYOUTS = ("attention",)
 
 
@@ -233,13 +235,16 @@ class LayerSpec:
         freeze(self, "stages", MappingProxyType(dict(self._stages())))
         for key in ("sizes", "classes"):
             for name, value in getattr(self, key).items():
-                if not isinstance(value, str):
+                if not isinstance(name, str) or not isinstance(value, str):
                     raise self.error(
-                        f"entry of [{key}] must be a string", name, 'put it in "quotes"'
+                        f"entry of [{key}] must be a string", str(name), 'put it in "quotes"'
                     )
                 self._check_text(name, value)
             freeze(self, key, MappingProxyType(dict(getattr(self, key))))
-        for name in self.classes.values():
+        for kind, name in self.classes.items():
+            if kind not in CORRECTIONS:
+                known = ", ".join(CORRECTIONS)
+                raise self.error(f"unknown correction `{kind}` in [classes]", kind, f"one of {known}")
             self.check_name(name, "classes")
         self._check_collisions()
 
@@ -249,7 +254,7 @@ class LayerSpec:
     ) -> SpecError:
         """A :class:`SpecError` placed in this spec's file."""
         if line is None:
-            line = find_line(self.text, symbol)
+            line = find_line(self.text, symbol, key=True) or find_line(self.text, symbol)
         return SpecError(problem, symbol, remedy, self.file, line)
 
     def _check_text(self, key: str, value: str) -> None:
@@ -316,10 +321,25 @@ class LayerSpec:
                     str(init),
                     f"one of {', '.join(INITS)}",
                 )
-            fan_in = entry.get("fan_in", ())
-            axes = entry.get("axes", ())
-            axes = split_axes(axes) if isinstance(axes, str) else tuple(tuple(a) for a in axes)
-            yield symbol, Parameter(torch_name, optional, init, split_letters(fan_in), axes)
+            fan_in = self._letters(entry.get("fan_in", ()), f"parameter `{symbol}`: fan_in")
+            axes = self._axes(entry.get("axes", ()), f"parameter `{symbol}`: axes")
+            yield symbol, Parameter(torch_name, optional, init, fan_in, axes)
+
+    def _letters(self, value: Any, where: str) -> tuple[str, ...]:
+        """Letters written in one string, or given as a tuple of strings."""
+        if isinstance(value, str):
+            return split_letters(value)
+        if isinstance(value, tuple | list) and all(isinstance(x, str) for x in value):
+            return tuple(value)
+        raise self.error(f"{where} must be letters in one string", where, 'write "c k"')
+
+    def _axes(self, value: Any, where: str) -> tuple[tuple[str, ...], ...]:
+        """Axes written in one string, or given as a tuple of tuples of letters."""
+        if isinstance(value, str):
+            return split_axes(value)
+        if isinstance(value, tuple | list):
+            return tuple(self._letters(axis, where) for axis in value)
+        raise self.error(f"{where} must be axes in one string", where, 'write "n (g c) l"')
 
     def _hyperparameters(self) -> Iterator[tuple[str, Hyperparameter]]:
         for name, value in self.hyperparameters.items():
@@ -333,7 +353,15 @@ class LayerSpec:
             whole = isinstance(value, tuple) and value and all(type(v) is int for v in value)
             if not (isinstance(value, int | float) or whole):
                 raise self.error(
-                    f"hyperparameter `{name}` needs an integer, a list of integers or a real number as default",
+                    f"hyperparameter `{name}` needs a default: an integer, a list of integers or "
+                    "a real number",
+                    name,
+                    f"write {name} = 1",
+                )
+            numbers = value if isinstance(value, tuple) else (value,)
+            if not all(abs(v) <= LARGEST for v in numbers):
+                raise self.error(
+                    f"hyperparameter `{name}`: the default must be finite and at most {LARGEST}",
                     name,
                     f"write {name} = 1",
                 )
@@ -353,7 +381,9 @@ class LayerSpec:
                 )
             self._check_keys(entry, ("axes", "padded_by"), symbol)
             padded_by = entry.get("padded_by", "")
-            if padded_by and padded_by not in self.hyperparameters:
+            if padded_by != "" and (
+                not isinstance(padded_by, str) or padded_by not in self.hyperparameters
+            ):
                 raise self.error(
                     f"input `{symbol}`: padded_by names no hyperparameter",
                     str(padded_by),
@@ -464,11 +494,21 @@ def split_axes(text: str) -> tuple[tuple[str, ...], ...]:
     return tuple(split_letters(group) if group else (single,) for group, single in parts)
 
 
-def find_line(text: str | None, symbol: str) -> int | None:
-    """The first line of a file that holds a symbol as a word, counted from 1."""
+def find_line(text: str | None, symbol: str, *, key: bool = False) -> int | None:
+    """The first line of a file that holds a symbol as a word, counted from 1.
+
+    Args:
+        text: The file's content.
+        symbol: What to look for.
+        key: Whether the symbol must be the key of an entry, as in ``symbol = ...``.
+    """
     if not text or not symbol:
         return None
-    pattern = re.compile(r"(?<![A-Za-z0-9_])" + re.escape(symbol) + r"(?![A-Za-z0-9_])")
+    word = re.escape(symbol)
+    if key:
+        pattern = re.compile(rf"""^\s*["']?{word}["']?\s*=""")
+    else:
+        pattern = re.compile(rf"(?<![A-Za-z0-9_]){word}(?![A-Za-z0-9_])")
     for number, line in enumerate(text.splitlines(), start=1):
         if pattern.search(line.split("#", 1)[0]):
             return number
@@ -487,7 +527,8 @@ def read_spec(text: str, file: str | None = None) -> LayerSpec:
     """
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
+        # Beside its own error tomllib lets ValueError through, e.g. for an integer of 5000 digits.
         match = re.search(r"line (\d+)", str(error))
         raise SpecError(
             f"not valid TOML: {error}",

@@ -14,6 +14,7 @@ from derive.nodes import Contraction, Delta, Letter, Read, Step, reads, size_sym
 from derive.normal import cancel, contract, expand, factored, inline, normal
 from derive.program import Program
 from derive.rank import witness_mean, witness_off_diagonal
+from derive.squares import complete_squares
 from derive.update import Update, definitions, depends_on_parameters
 
 MAX_EXPANDED = 60
@@ -68,6 +69,34 @@ def simplest(expression: Expr) -> Expr:
     return min(candidates, key=lambda e: (len(str(e)), str(e)))
 
 
+def subtracts(expression: Expr) -> bool:
+    """Whether terms are subtracted outside of squares, so that rounding may cancel what is left."""
+    if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp % 2 == 0:
+        return False
+    if isinstance(expression, Add) and any(t.could_extract_minus_sign() for t in expression.args):
+        return True
+    inside = isinstance(expression, Add | Mul | sympy.Pow)
+    return inside and any(subtracts(a) for a in expression.args)
+
+
+def sum_of_squares(update: Update) -> Expr:
+    """κ as Σ_θ (∂z/∂θ)², factored one parameter at a time, in terms of the intermediates.
+
+    Multiplied out, a² - 2a²σ + a²σ² loses every digit where σ is near 1; a²(σ - 1)² does not.
+    """
+    parts = (factored(on_diagonal(p, update.program.unit)) for p in update.self_parts.values())
+    hidden: dict[Expr, sympy.Dummy] = {}
+
+    def hide(node: Expr) -> Expr:
+        square = isinstance(node, sympy.Pow) and node.base.is_Add and node.exp == 2
+        if square:
+            return hidden.setdefault(node, sympy.Dummy("square", positive=True))
+        return node.func(*(hide(a) for a in node.args)) if isinstance(node, Add | Mul) else node
+
+    total = factored(hide(Add(*parts)))
+    return total.xreplace({dummy: node for node, dummy in hidden.items()})
+
+
 def classify(update: Update) -> Structure:
     """Classify the self-kernel of a layer.
 
@@ -94,7 +123,10 @@ def classify(update: Update) -> Structure:
         not dependent and _reads_parameter(program, inline(compact, definitions(program)))
     ):
         compact = full
-    compact = simplest(compact)
+    compact = complete_squares(simplest(compact))
+    if subtracts(compact):
+        squares = sum_of_squares(update)
+        compact = compact if subtracts(squares) else squares
     if constant:
         compact = full = (
             sympy.factor(full)

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from truestep import AffineLikeLinear, NormLikeLinear, PatchNormConv2d
 
 WIDTH, CHANNELS, CLASSES, BATCH = 64, 16, 10, 32
-RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+RATES: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 Linear = Callable[[int, int], nn.Module]
 Conv = Callable[[int, int], nn.Module]
@@ -111,7 +111,7 @@ def accuracy(network: nn.Module, x: Tensor, y: Tensor) -> float:
     """Percentage of right answers."""
     network.eval()
     with torch.no_grad():
-        return 100 * (network(x).argmax(-1) == y).double().mean().item()
+        return 100 * float((network(x).argmax(-1) == y).double().mean())
 
 
 def train(name: str, conv: bool, rate: float, seed: int, epochs: int) -> Run:
@@ -126,7 +126,9 @@ def train(name: str, conv: bool, rate: float, seed: int, epochs: int) -> Run:
     for _ in range(epochs):
         network.train()
         total = 0.0
-        for batch in torch.randperm(len(x), generator=order).split(BATCH):
+        shuffled = torch.randperm(len(x), generator=order)
+        for start in range(0, len(x), BATCH):
+            batch = shuffled[start : start + BATCH]
             optimiser.zero_grad()
             loss = F.cross_entropy(network(x[batch]), y[batch])
             loss.backward()  # type: ignore[no-untyped-call]
@@ -163,7 +165,7 @@ def chosen(by_rate: dict[float, list[Run]]) -> float:
 def table(results: Results) -> Iterator[str]:
     """Test accuracy of every network at every learning rate, mean ± spread over seeds."""
     rates = list(next(iter(results.values())))
-    yield "Test accuracy in %, mean ± standard deviation over seeds; * the rate that validation chose"
+    yield "Test accuracy in %: mean ± standard deviation over seeds; * is the rate chosen"
     yield f"{'learning rate':16s}" + "".join(f"{rate:>14g}" for rate in rates)
     for name, by_rate in results.items():
         cells = []
@@ -171,7 +173,7 @@ def table(results: Results) -> Iterator[str]:
             test = [run.test for run in runs]
             mark = "*" if rate == chosen(by_rate) else " "
             cells.append(f"{np.mean(test):7.1f} ±{spread(test):4.1f}{mark}")
-        yield f"{name:16s}" + "".join(cells)
+        yield f"{name:16s}{''.join(cells)}".rstrip()
 
 
 def comparisons(results: Results) -> Iterator[str]:
@@ -211,8 +213,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--conv", action="store_true", help="convolutional networks")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--picture", type=Path, default=Path("digits.svg"), help=".svg or .png")
     parser.add_argument("--quick", action="store_true", help="two rates, two seeds, two epochs")

@@ -1,4 +1,4 @@
-"""Spec → derived, generated, gated, verified; side by side, and from the cache where nothing changed.
+"""Spec → derived, generated, gated, verified; side by side, or from the cache if nothing changed.
 
 1. :func:`regenerate`  source → text                          (derive, generate, gate)
 2. :func:`produce`     source → text and verdict              (and verify)
@@ -125,7 +125,7 @@ def produce(source: Source, settings: Settings) -> Outcome:
 # ------------------------------------------------------------------ many specs
 def produce_all(sources: Sequence[Source], settings: Settings, cache: Cache) -> list[Outcome]:
     """Produce every spec, from the cache where nothing changed."""
-    keys = {s: cache.key(s.text, s.file, settings.instances, settings.seed) for s in sources}
+    keys = {s: cache.key(s.text, settings.instances, settings.seed) for s in sources}
     found: dict[Source, Outcome] = {}
     for source, key in keys.items():
         kept = restored(source, cache.get(key))

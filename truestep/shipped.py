@@ -85,7 +85,9 @@ def from_file(name: str) -> Source:
     try:
         return Source(path.stem, name, path.read_text(encoding="utf-8"), False)
     except UnicodeDecodeError:
-        raise UsageError(f"{name}: the file is not UTF-8 text\n  remedy: save it as UTF-8") from None
+        raise UsageError(
+            f"{name}: the file is not UTF-8 text\n  remedy: save it as UTF-8"
+        ) from None
     except OSError as error:
         raise UsageError(f"{name}: cannot read the spec: {error.strerror or error}") from None
 

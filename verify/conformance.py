@@ -22,6 +22,7 @@ from typing import Any
 
 import joblib
 
+from codegen import generate
 from derive.spec import LayerSpec, load_spec
 from verify.controls import controls_stage
 from verify.exact import exact_stage
@@ -51,10 +52,10 @@ def verify_layer(
 ) -> Report:
     """Verify every class of a generated module; fails closed.
 
-    Stages, cheapest first: ``symbolic`` (the correction goes back through the derivation), ``exact`` (modulo
-    2⁶¹ - 1), ``numeric`` (float64 against independent oracles), ``order`` (an SGD step), ``gradients``
-    (first and second derivatives), ``lowering`` (recognised = general), ``controls`` (corrupted gauges
-    must be refused).
+    Stages, cheapest first: ``symbolic`` (the correction goes back through the derivation),
+    ``exact`` (modulo 2⁶¹ - 1), ``numeric`` (float64 against independent oracles), ``order`` (an
+    SGD step), ``gradients`` (first and second derivatives), ``lowering`` (recognised = general),
+    ``controls`` (corrupted gauges must be refused).
 
     Args:
         source: A ``codegen.LayerSource``, or anything of its shape.
@@ -82,8 +83,6 @@ def verify_layer(
 def general_subjects(source: Any, general: Any) -> dict[tuple[str, frozenset[str]], Subject]:
     """The classes of the general lowering by name and absent parameters."""
     if general is None:
-        from codegen import generate
-
         general = generate(source.spec, general=True)
     return {(s.name, s.absent): s for s in subjects(general)}
 
@@ -103,7 +102,8 @@ def verify_layers(
     Args:
         sources: The generated layers.
         n_jobs: Parallel jobs; 1 is sequential.
-        instances, seed: As for :func:`verify_layer`.
+        instances: As for :func:`verify_layer`.
+        seed: As for :func:`verify_layer`.
         progress: Called with each report as it comes, in order.
     """
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
@@ -126,7 +126,8 @@ def check(spec: LayerSpec | str | Path, *, instances: int = INSTANCES, seed: int
 
     Args:
         spec: A spec, or the path of its TOML file.
-        instances, seed: As for :func:`verify_layer`.
+        instances: As for :func:`verify_layer`.
+        seed: As for :func:`verify_layer`.
 
     Returns:
         The report, which passed.
@@ -135,8 +136,6 @@ def check(spec: LayerSpec | str | Path, *, instances: int = INSTANCES, seed: int
         VerificationError: If anything was not verified.
         TruestepError: If the spec is wrong or cannot be derived or generated.
     """
-    from codegen import generate
-
     return verify_layer(generate(read(spec)), instances=instances, seed=seed).require()
 
 
@@ -188,23 +187,20 @@ def cases_of(
 @functools.cache
 def spec_cases(path: str, instances: int, seed: int) -> tuple[ConformanceCase, ...]:
     """The cases of a spec file, generated once."""
-    from codegen import generate
-
     return cases_of(generate(load_spec(path)), instances=instances, seed=seed)
 
 
 def parametrize(
     *specs: LayerSpec | str | Path, instances: int = INSTANCES, seed: int = 0
 ) -> Callable[[Callable[..., Any]], Any]:
-    """A pytest decorator: one test a class and stage, which gets a :class:`ConformanceCase` as ``case``.
+    """A pytest decorator: one test a class and stage, with a :class:`ConformanceCase` as ``case``.
 
     Args:
         specs: Specs, or paths of their TOML files.
-        instances, seed: As for :func:`verify_layer`.
+        instances: As for :func:`verify_layer`.
+        seed: As for :func:`verify_layer`.
     """
-    import pytest
-
-    from codegen import generate
+    import pytest  # noqa: PLC0415 - a test dependency
 
     found: list[ConformanceCase] = []
     for spec in specs:

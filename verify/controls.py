@@ -1,10 +1,10 @@
-"""Negative controls: layers that must be refused, judged by the very function that accepts the others.
+"""Negative controls: layers that must be refused, by the function that accepts the others.
 
 A verifier that accepts everything is worth nothing. So for every class the corrected map is rebuilt
 by brute force with a gauge of our choosing (:class:`GaugedLayer`); with the solved gauge it must be
-accepted, and with each corrupted gauge, and with none, it must be refused. A corruption that changes
-nothing for a layer (there is no bias term to drop) says nothing about the verifier and is not
-counted; at least :data:`LEAST` must be counted for each class and choice of parameters.
+accepted, and with each corrupted gauge, and with none, it must be refused. A corruption that
+changes nothing for a layer (there is no bias term to drop) says nothing about the verifier and is
+not counted; at least :data:`LEAST` must be counted for each class and choice of parameters.
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ def wrong_exponent(case: Case) -> Array:
     """κ⁻¹ where κ^(-1/2) is right."""
     gauge = case.reference.gauge
     if gauge.ndim == 3:
-        return np.einsum("sji,sjk->sik", gauge, gauge)
-    return gauge**2
+        return np.asarray(np.einsum("sji,sjk->sik", gauge, gauge))
+    return np.asarray(gauge**2)
 
 
 def wrong_constant(case: Case) -> Array:
@@ -166,8 +166,8 @@ def dropped_bias(case: Case) -> Array | None:
     with np.errstate(all="ignore"):
         if subject.correction.ansatz == "input map":
             # Spends the whole rate on the input's share, as if the bias had none.
-            return gauge * np.sqrt(rate / (rate - share))
-        return np.sqrt(rate / (rate / gauge**2 - share))
+            return np.asarray(gauge * np.sqrt(rate / (rate - share)))
+        return np.asarray(np.sqrt(rate / (rate / gauge**2 - share)))
 
 
 CONTROLS = (
@@ -181,18 +181,21 @@ CONTROLS = (
 )
 
 
+def predicted_blocks(case: Case, gauge: Array) -> Array:
+    """What K̃(s,s) is with a given gauge, by arithmetic, as (site, unit, unit)."""
+    layer = ReferenceLayer(case.subject, case.instance)
+    if case.subject.correction.ansatz == "input map":
+        return self_blocks(layer.rescaled_kernel(gauge))
+    kernel = self_blocks(layer.kernel())
+    if gauge.ndim == 3:
+        return np.asarray(np.einsum("sij,sjk,slk->sil", gauge, kernel, gauge))
+    return np.asarray(kernel * gauge[:, :, None] * gauge[:, None, :])
+
+
 def vacuous(case: Case, gauge: Array) -> bool:
-    """Whether a corruption leaves K̃(s,s) = c·I by arithmetic alone, so that nothing is to be refused."""
-    reference = case.reference
-    if case.subject.correction.ansatz != "input map":
-        kernel = self_blocks(ReferenceLayer(case.subject, case.instance).kernel())
-        if gauge.ndim == 3:
-            changed = np.einsum("sij,sjk,slk->sil", gauge, kernel, gauge)
-        else:
-            changed = kernel * gauge[:, :, None] * gauge[:, None, :]
-        error = deviation(changed, reference.ideal)
-        return error <= TOLERANCES.control_margin * case.tolerance * max(1.0, reference.rate)
-    return bool(np.allclose(gauge, reference.gauge, rtol=1e-9, atol=0))
+    """Whether K̃(s,s) = c·I with this gauge too, by arithmetic, so that nothing is to be refused."""
+    error = deviation(predicted_blocks(case, gauge), case.reference.ideal)
+    return error <= TOLERANCES.control_margin * case.tolerance * max(1.0, case.reference.rate)
 
 
 def judge_controls(
@@ -221,11 +224,11 @@ def judge_controls(
 
 def predicted_divergence(case: Case, record: Record) -> None:
     """The uncorrected layer diverges from c·I by exactly as much as the derivation says."""
-    layer = GaugedLayer(case, uncorrected(case))
-    kernel = self_blocks(ReferenceLayer(case.subject, case.instance).kernel())
+    kernel = predicted_blocks(case, uncorrected(case))
     predicted = deviation(kernel, case.reference.ideal)
+    found = self_divergence(GaugedLayer(case, uncorrected(case)), case)
     record.judge(
-        abs(self_divergence(layer, case) - predicted),
+        abs(found - predicted),
         case.tolerance * max(1.0, float(np.abs(kernel).max())),
         f"the uncorrected layer's divergence is not the predicted {predicted:.3g}: {case}",
     )
@@ -245,7 +248,8 @@ def controls_stage(variants: Sequence[Subject], settings: Settings, record: Reco
             predicted_divergence(case, record)
         if len(counted) < LEAST:
             raise VerificationError(
-                f"only {len(counted)} negative controls apply to {subject.name}: nothing shows that a wrong gauge is refused"
+                f"only {len(counted)} negative controls apply to {subject.name}: "
+                "nothing shows that a wrong gauge is refused"
             )
         total = {k: total.get(k, 0) + counted.get(k, 0) for k in {**total, **counted}}
     named = ", ".join(c.name for c in CONTROLS if c.name in total)

@@ -1,4 +1,4 @@
-"""Degrees of the rational functions that the exact stage compares, for the Schwartz-Zippel bound."""
+"""Degrees of the rational functions that the exact stage compares, for its error bound."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Degrees = tuple[int, int]
 def degrees(e: Expr, sizes: Mapping[str, int], known: Mapping[str, Degrees]) -> Degrees:
     """Upper bounds of the degrees of numerator and denominator.
 
-    Reads of inputs and parameters and values of functions count 1 each: they are what is drawn. A root
-    counts as half of its radicand, rounded up, plus 1 for itself.
+    Reads of inputs and parameters and values of functions count 1 each: they are what is drawn. A
+    root counts as half of its radicand, rounded up, plus 1 for itself.
 
     Args:
         e: The expression.
@@ -65,8 +65,8 @@ def line_degrees(program: Program, sizes: Mapping[str, int]) -> dict[str, Degree
 def degree_bound(subject: Subject, sizes: Mapping[str, int]) -> int:
     """A bound of the degree of every difference that :mod:`verify.exact` compares with 0.
 
-    The measured side is a product of two derivatives of z, whose degrees are at most those of z with the
-    denominator counted twice.
+    The measured side is a product of two derivatives of z, whose degrees are at most those of z
+    with the denominator counted twice.
     """
     known = line_degrees(subject.program, sizes)
     top, bottom = known[subject.program.output.target]
@@ -81,8 +81,8 @@ def degree_bound(subject: Subject, sizes: Mapping[str, int]) -> int:
 def exponent_degree(subject: Subject, sizes: Mapping[str, int]) -> int:
     """A bound of the degree of a difference of two exponents in z, its derivatives or K.
 
-    Sums of exponents have the degree of their terms where these are polynomials; denominators at most
-    double it. The derivatives of erf and gelu hold exp of the argument's square.
+    Sums of exponents have the degree of their terms where these are polynomials; denominators at
+    most double it. The derivatives of erf and gelu hold exp of the argument's square.
     """
     known = line_degrees(subject.program, sizes)
     found = 1

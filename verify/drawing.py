@@ -37,7 +37,11 @@ MARKERS = {
     "LayerNorm": "D",
     "BatchNorm": "v",
 }
-SMALL_TO_LARGE = LinearSegmentedColormap.from_list("size", ["#3b82c4", "#9a7bb0", "#d9662b"])
+# So few levels that a colour bar is drawn as rectangles: a bitmap's bytes are not the same everywhere.
+LEVELS = 48
+SMALL_TO_LARGE = LinearSegmentedColormap.from_list(
+    "size", ["#3b82c4", "#9a7bb0", "#d9662b"], N=LEVELS
+)
 
 STYLE = {
     "axes.edgecolor": INK,

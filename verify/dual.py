@@ -1,4 +1,4 @@
-"""Dual numbers modulo a prime: forward-mode differentiation by brute force, every parameter at once.
+"""Dual numbers modulo a prime: forward-mode differentiation by brute force.
 
 A :class:`Dual` is a value and its derivatives by every parameter element. The rules are the product
 rule, the chain rule and a table of first derivatives; nothing of :mod:`derive.update` is used.
@@ -26,7 +26,8 @@ class Dual:
 
     Attributes:
         value: Object array.
-        tangent: Object array with one more axis in front, one entry a parameter element; ``None`` for 0.
+        tangent: Object array with one more axis in front, one entry a parameter element; ``None``
+            for 0.
     """
 
     value: Array
@@ -35,7 +36,7 @@ class Dual:
     @property
     def shape(self) -> tuple[int, ...]:
         """The value's shape."""
-        return self.value.shape
+        return tuple(self.value.shape)
 
 
 def insert(array: Array, ndim: int) -> Array:
@@ -184,7 +185,8 @@ class DualArithmetic:
         value = np.where(valid, tensor.value[positions], 0)
         tangent = None
         if tensor.tangent is not None:
-            tangent = np.where(valid, tensor.tangent[(slice(None), *positions)], 0)
+            picked = np.moveaxis(np.moveaxis(tensor.tangent, 0, -1)[positions], -1, 0)
+            tangent = np.where(valid, picked, 0)
         return Dual(value, tangent)
 
     def shaped(self, a: Dual, shape: tuple[int, ...]) -> Dual:

@@ -1,16 +1,17 @@
 """The exact stage: derived and measured kernels agree modulo a prime, with no rounding to hide in.
 
 Numbers are drawn modulo p = 2⁶¹ - 1. The *measured* K(s,s') is the product of derivatives that dual
-numbers propagate through the program's lines; the *predicted* one is the derived expression, evaluated. They
-must be the same residues, at s' = s and for the interference, and so must
+numbers propagate through the program's lines; the *predicted* one is the derived expression,
+evaluated. They must be the same residues, at s' = s and for the interference, and so must
 
 - λ²κ and c for an output or unit gauge,
 - the measured self-kernel of the program at inputs μ(s) x and c·I for an input map, site by site,
 - Λ⁻¹ Λ⁻ᵀ and K(s,s) for a matrix gauge, in the square-root-free form K = L D Lᵀ.
 
-An identity of rational functions whose difference has degree at most d that fails for some numbers fails
-for a random choice with probability at least 1 - d/p (Schwartz-Zippel). Drawing again until every
-radicand is a square conditions the choice, which costs a factor of the number of draws.
+An identity of rational functions that is wrong for some numbers, and whose difference has degree at
+most d, is wrong for a random choice with probability at least 1 - d/p (Schwartz-Zippel). Drawing
+again until every radicand is a square conditions the choice, which costs a factor of the number of
+draws.
 """
 
 from __future__ import annotations
@@ -219,13 +220,15 @@ def judge_instance(subject: Subject, instance: Instance) -> tuple[str, int, int]
     """Draw residues until every radicand is a square, and judge.
 
     Returns:
-        The reason of a failure or ``""``, how many draws it took, and how many radicands there were.
+        The reason of a failure or ``""``, how many draws it took, and how many radicands.
 
     Raises:
-        Singular: If the layer has no gauge at these sizes, whatever the numbers.
+        Singular: If the layer has no gauge at these sizes, or a size that stands under a root is no
+            square modulo p, whatever is drawn.
         VerificationError: If no draw will do.
     """
     singular = 0
+    seen: set[int] = set()
     for attempt in range(DRAWS):
         try:
             point = draw_point(subject, instance, attempt)
@@ -235,7 +238,10 @@ def judge_instance(subject: Subject, instance: Instance) -> tuple[str, int, int]
             if singular == SINGULAR_DRAWS:
                 raise
             continue
-        except NonResidue:
+        except NonResidue as error:
+            if error.radicand in seen:
+                raise Singular(f"{error}, whatever is drawn") from error
+            seen.add(error.radicand)
             continue
         if reason and point.field.tainted:
             continue
@@ -248,9 +254,9 @@ def judge_instance(subject: Subject, instance: Instance) -> tuple[str, int, int]
 def bits(subject: Subject, instance: Instance, draws: int, roots: int) -> float:
     """-log2 of a bound of the chance that a wrong identity passes at one instance.
 
-    A difference of degree d in the numbers drawn, which holds R independent roots, has a norm of degree
-    d 2^R. Where formulas hold exp, two different exponents of degree e may agree in the shadow, with
-    chance at most Π min(1, e/q) over its primes q.
+    A difference of degree d in the numbers drawn, which holds R independent roots, has a norm of
+    degree d 2^R. Where formulas hold exp, two different exponents of degree e may agree in the
+    shadow, with chance at most Π min(1, e/q) over its primes q.
     """
     chance = math.log2(PRIME) - math.log2(degree_bound(subject, instance.sizes)) - roots
     if has_exponents(subject):
@@ -277,7 +283,7 @@ def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple
         try:
             reason, draws, roots = judge_instance(subject, instance)
         except Singular:
-            record.note("passed over singular sizes")
+            record.note("passed over sizes that are singular or have no root")
             continue
         record.instances += 1
         record.judge(1.0 if reason else 0.0, 0.0, f"{reason}: {subject.name} at {instance}")

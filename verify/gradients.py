@@ -27,7 +27,7 @@ Tensors = tuple[torch.Tensor, ...]
 
 
 def differentiable(case: Case) -> tuple[Callable[..., torch.Tensor], Tensors]:
-    """The module as a function of its real inputs and of its parameters, and where to look at it."""
+    """The module as a function of its real inputs and parameters, and where to look at it."""
     module = case.subject.build(case.instance)
     inputs = case.subject.inputs(case.instance, grad=True)
     named = {k: v.detach().clone().requires_grad_() for k, v in module.named_parameters()}
@@ -59,7 +59,7 @@ def judge_gradients(case: Case, record: Record) -> None:
 
 
 def derivatives(module: torch.nn.Module, case: Case) -> list[torch.Tensor]:
-    """First derivatives of Σ w z̃ by inputs and parameters, and the same of Σ (first derivatives)²."""
+    """First derivatives of Σ w z̃, and those of Σ (first derivatives)², by inputs and parameters."""
     inputs = case.subject.inputs(case.instance, grad=True)
     where = [*(x for x in inputs if x.requires_grad), *module.parameters()]
     output = module(*inputs)

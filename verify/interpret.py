@@ -1,4 +1,4 @@
-"""A second reading of the notation, independent of :mod:`derive.evaluate`: brute force over letters.
+"""A second reading of the notation, independent of :mod:`derive.evaluate`, by brute force.
 
 Every node is evaluated in a *scope*, the letters around it, as an array with one axis a letter of
 the scope; a sum puts its letters at the end of the scope and adds up over them. What the arrays are
@@ -127,7 +127,7 @@ class Interpreter:
         raise DerivationError(f"no rule for {type(e).__name__}")
 
     def softmax(self, e: Softmax, scope: Scope) -> Any:
-        """exp(body - max) / Σ exp(body - max) where the arithmetic has an order, else the quotient."""
+        """exp / Σ exp; real scores less their maximum, so that nothing overflows."""
         m = self.arithmetic
         inner = (*scope, e.letters[0])
         shape, axis = self.shape(inner), (len(scope),)
@@ -213,7 +213,7 @@ class TorchArithmetic:
         return base ** float(exponent)
 
     def function(self, name: str, arguments: Sequence[torch.Tensor]) -> torch.Tensor:
-        """torch's own function of that name."""
+        """The function of that name in torch."""
         if name not in TORCH_FUNCTIONS:
             raise DerivationError(f"no torch rule for the function {name}")
         result: torch.Tensor = TORCH_FUNCTIONS[name](*arguments)

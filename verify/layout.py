@@ -1,4 +1,4 @@
-"""Storage axes and logical letters: ``(g o)`` is one axis of a module and two letters of a formula."""
+"""Storage axes and letters: ``(g o)`` is one axis of a module and two letters of a formula."""
 
 from __future__ import annotations
 

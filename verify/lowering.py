@@ -47,7 +47,7 @@ def lowering_stage(variants: Sequence[Subject], settings: Settings, record: Reco
             ours, theirs = (values_and_gradients(s, case) for s in (subject, other))
             if ours.keys() != theirs.keys():
                 raise VerificationError(
-                    f"{subject.name}: {sorted(ours)} are defined, and by the general lowering {sorted(theirs)}"
+                    f"{subject.name} defines {sorted(ours)}, its general lowering {sorted(theirs)}"
                 )
             for name, value in ours.items():
                 record.judge(

@@ -3,13 +3,13 @@
 Roots and functions become *atoms* with their defining relations:
 
 - √a is the root of a that is itself a square. As p ≡ 3 (mod 4), exactly one of ±r is a square, so
-  √(ab) = √a √b and √(a²) = |a| if \"positive\" is read as \"is a square\". A non-square has no root
+  √(ab) = √a √b and √(a²) = |a| if positive is read as being a square. A non-square has no root
   here: :class:`NonResidue`, and the instance is drawn again.
 - relu, max, |·|, sign and Step follow from that reading of positive; tanh and erf are odd.
-- exp turns sums into products. It is ω^a with ω of order m = 31·41·61·151·331·1321, a divisor of p - 1,
-  which needs a modulo m and not modulo p. So where a formula has functions, numbers are kept modulo
-  p·m: both residues in one integer. The part modulo m is a *shadow* that only exponents see.
-- any other function of a number is a number drawn from the seed, the function's name and its argument.
+- exp turns sums into products. It is ω^a with ω of order m = 31·41·61·151·331·1321, a divisor of
+  p - 1, which needs a modulo m and not modulo p. So where a formula has functions, numbers are kept
+  modulo p·m: both residues in one integer. The part modulo m is a *shadow* that only exponents see.
+- any other function of a number is drawn from the seed, the function's name and its argument.
 """
 
 from __future__ import annotations
@@ -32,11 +32,20 @@ SHADOW_PRIMES = (31, 41, 61, 151, 331, 1321)
 SHADOW = functools.reduce(lambda a, b: a * b, SHADOW_PRIMES)
 
 
-class NonResidue(Exception):
-    """A number without a square root: residues have to be drawn again."""
+class NonResidue(Exception):  # noqa: N818 - an event that is dealt with
+    """A number without a square root: residues have to be drawn again.
+
+    Args:
+        radicand: The number.
+    """
+
+    def __init__(self, radicand: int = 0) -> None:
+        """Keep the number: one that comes again does not depend on the draw."""
+        super().__init__(f"{radicand} has no square root")
+        self.radicand = radicand
 
 
-class Singular(NonResidue):
+class Singular(Exception):  # noqa: N818 - an event that is dealt with
     """A division by 0: by chance, or because the layer is singular at these sizes."""
 
 
@@ -64,8 +73,8 @@ class Prime:
 
     Attributes:
         modulus: PRIME, or PRIME·SHADOW.
-        tainted: Whether a shadow had to be invented (a division or root that the shadow lacks). Then a
-            disagreement may be the shadow's fault and the instance is drawn again.
+        tainted: Whether a shadow had to be invented (a division or root that the shadow lacks).
+            Then a disagreement may be the shadow's fault and the instance is drawn again.
         roots: The different radicands met.
     """
 
@@ -117,7 +126,7 @@ class Prime:
         """
         residue = a % PRIME
         if residue and not is_square(residue):
-            raise NonResidue("a radicand is no square")
+            raise NonResidue(residue)
         self.roots.add(residue)
         shadow = sqrt_mod(a % SHADOW, SHADOW) if self.shadow else None
         return self.join(pow(residue, (PRIME + 1) // 4, PRIME), shadow, "√")

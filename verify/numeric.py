@@ -45,7 +45,7 @@ def measured_kernel(module: torch.nn.Module, case: Case) -> Array:
 
 
 def self_divergence(module: torch.nn.Module, case: Case) -> float:
-    """max |K̃(s,s) - c·I|, the number that the claim says is 0.
+    """Return max |K̃(s,s) - c·I|, the number that the claim says is 0.
 
     The same function judges generated modules and the negative controls.
     """

@@ -1,4 +1,4 @@
-"""Measured kernels: K(s,s') as products of Jacobians that ``torch.func`` takes, no formula involved."""
+"""Measured kernels: K(s,s') as products of Jacobians that ``torch.func`` takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def gram(function: Callable[[Parameters], torch.Tensor], parameters: Parameters)
     Returns:
         A matrix of shape (outputs, outputs).
     """
-    # Row by row: whether every operation of a module has a batching rule is not what is judged here.
+    # Row by row: whether every operation of a module has a batching rule is not judged here.
     jacobians = jacrev(function, chunk_size=1)(parameters)
     total: Array | None = None
     for name, jacobian in jacobians.items():
@@ -81,7 +81,7 @@ def module_output(
 
 
 def uncorrected(program: Program, instance: Instance) -> Callable[[Parameters], torch.Tensor]:
-    """The uncorrected layer as a plain function of its parameters, read off the spec by brute force."""
+    """The uncorrected layer as a function of its parameters, read off the spec by brute force."""
     fixed = {
         t.name: instance.tensors[t.name]
         if t.kind == "token"
@@ -105,7 +105,7 @@ def parameters_of(program: Program, instance: Instance) -> Parameters:
 
 
 def uncorrected_kernel(program: Program, instance: Instance) -> Array:
-    """Measured K(s,s') of the uncorrected layer over the output's letters and their primed twins."""
+    """K(s,s') of the uncorrected layer over the output's letters and their primed twins."""
     shape = tuple(instance.sizes[x.size] for x in program.output.letters)
     return gram(uncorrected(program, instance), parameters_of(program, instance)).reshape(
         shape + shape

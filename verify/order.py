@@ -57,7 +57,8 @@ def take_step(case: Case, site: int, gradient: Array, rate: float) -> Step:
     inputs = subject.inputs(instance)
 
     def output() -> Array:
-        return sites_by_units(module_output(module, inputs, program, sizes), program, sizes)[site]
+        whole = module_output(module, inputs, program, sizes)
+        return np.asarray(sites_by_units(whole, program, sizes)[site])
 
     before = output()
     whole = np.zeros(case.reference.output.shape)
@@ -95,7 +96,7 @@ def judged_sites(case: Case) -> list[int]:
 def draw_gradient(case: Case, site: int) -> Array:
     """A gradient of order one."""
     rng = np.random.default_rng([case.instance.seed, site])
-    return rng.standard_normal(case.reference.output.shape[1])
+    return np.asarray(rng.standard_normal(case.reference.output.shape[1]))
 
 
 def judge_exact(case: Case, record: Record) -> None:

@@ -1,6 +1,6 @@
 """What a corrected layer should give, in NumPy from the spec and the solved gauge alone.
 
-Nothing here sees generated code. ``z`` and K(s,s') come from :mod:`derive.evaluate`; the gauge is the
+Nothing here sees generated code. z and K(s,s') come from :mod:`derive.evaluate`; the gauge is the
 solved expression evaluated the same way:
 
 - output and unit gauge: z̃ = λ z, K̃(s,s') = λ(s) K(s,s') λ(s'),
@@ -12,17 +12,18 @@ Where κ(s) = 0 no factor makes K̃(s,s) = c·I; there the factor is 0 by the la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import sympy
 
 from derive.corrections import MU, RADIUS
-from derive.evaluate import Evaluator, run_program
+from derive.evaluate import Evaluator, Float64, run_program
 from derive.nodes import reads
 from verify.instances import Instance
-from verify.layout import kernel_by_sites, sites_by_units
+from verify.layout import from_sites_by_units, kernel_by_sites, sites_by_units
 from verify.subject import Subject
 from verify.tolerances import TOLERANCES, operations, program_operations
 
@@ -57,7 +58,7 @@ class Reference:
 
     @property
     def ideal(self) -> Array:
-        """What K̃(s,s) has to be as (site, unit, unit): c·I at regular sites, the prediction elsewhere."""
+        """What K̃(s,s) has to be, (site, unit, unit): c·I, or as predicted where it is singular."""
         sites, units = self.regular.shape
         wanted = np.tile(self.rate * np.eye(units), (sites, 1, 1))
         predicted = self_blocks(self.kernel)
@@ -73,8 +74,9 @@ def self_blocks(kernel: Array) -> Array:
 class ReferenceLayer:
     """Evaluates the reference of one subject at one instance."""
 
-    def __init__(self, subject: Subject, instance: Instance) -> None:
-        """Run the uncorrected program once."""
+    def __init__(self, subject: Subject, instance: Instance, field: Float64 | None = None) -> None:
+        """Run the uncorrected program once, in the given arithmetic."""
+        self.field = field or Float64()
         self.subject = subject
         self.instance = instance
         self.program = subject.program
@@ -83,12 +85,12 @@ class ReferenceLayer:
 
     def lines(self, tensors: Mapping[str, Array]) -> dict[str, Array]:
         """Inputs, parameters and every line's value."""
-        evaluator = Evaluator(self.instance.sizes, tensors, self.symbols)
+        evaluator = self.evaluator(tensors)
         return {**tensors, **run_program(self.program, evaluator)}
 
     def evaluator(self, tensors: Mapping[str, Array]) -> Evaluator:
         """An evaluator that also knows the lines' values."""
-        return Evaluator(self.instance.sizes, tensors, self.symbols)
+        return Evaluator(self.instance.sizes, tensors, self.symbols, self.field)
 
     def by_sites(self, array: Array) -> Array:
         """(sites, units)."""
@@ -141,7 +143,7 @@ class ReferenceLayer:
         return Reference(gauge * z, kernel, self.rate(), regular, gauge, z)
 
     def input_map(self, gauge: Array, regular: Array) -> Reference:
-        """The program at μ(s) x, a run for every site; K̃ from the re-derived kernel with μ in place."""
+        """The program at μ(s) x, a run for every site; K̃ from the kernel with μ in place."""
         floats = [t.name for t in self.program.inputs if t.kind == "input"]
         z = self.by_sites(self.tensors[self.program.output.target])
         output = np.empty_like(z)
@@ -152,69 +154,94 @@ class ReferenceLayer:
         return Reference(output, self.rescaled_kernel(gauge), self.rate(), regular, gauge, z)
 
     def rescaled_kernel(self, gauge: Array) -> Array:
-        """The published K̃(s,s') with the solved μ as a tensor."""
+        """The published K̃(s,s') with a given μ, (sites, units), as a tensor."""
         kernel = self.subject.correction.kernel
         letters = self.program.output.letters
-        held = next(
-            (
-                r.indices
-                for r in reads(kernel, MU)
-                if not any(getattr(i, "mark", "") for i in r.indices)
-            ),
-            None,
-        )
         tensors = dict(self.tensors)
-        if held is not None:
-            whole = self.evaluator(self.tensors).array(self.subject.correction.gauge, letters)
-            axes = tuple(letters.index(x) for x in held)
-            rest = tuple(k for k in range(len(letters)) if k not in axes)
-            first = np.transpose(whole, (*axes, *rest)).reshape(*(whole.shape[a] for a in axes), -1)
-            tensors[MU] = np.where(np.isfinite(first[..., 0]), first[..., 0], 0.0)
+        for read in reads(kernel, MU):
+            if not any(getattr(x, "mark", "") for x in read.indices):
+                whole = from_sites_by_units(gauge, self.program, self.instance.sizes)
+                axes = [letters.index(x) for x in read.indices]
+                rest = [k for k in range(len(letters)) if k not in axes]
+                shape = [whole.shape[a] for a in axes]
+                tensors[MU] = np.transpose(whole, [*axes, *rest]).reshape([*shape, -1])[..., 0]
         both = (*letters, *(x.primed for x in letters))
         predicted = self.evaluator(tensors).array(kernel, both)
         return kernel_by_sites(predicted, self.program, self.instance.sizes)
 
     def matrix(self) -> Reference:
-        """L⁻¹ z and L⁻¹ K L'⁻ᵀ; Λ = 0 where K(s,s) is not positive definite."""
+        """L⁻¹ z and L⁻¹ K L'⁻ᵀ; Λ = 0 where K(s,s) = 0, undefined where it is nearly singular."""
         z = self.by_sites(self.tensors[self.program.output.target])
         kernel = self.kernel()
         blocks = self_blocks(kernel)
         gauge = np.zeros_like(blocks)
         regular = np.zeros(z.shape, dtype=bool)
         for site, block in enumerate(blocks):
-            values = np.linalg.eigvalsh(block)
-            if values[0] > TOLERANCES.epsilon * len(values) * abs(values[-1]):
-                gauge[site] = np.linalg.inv(np.linalg.cholesky(block))
-                regular[site] = True
+            if not block.any():
+                continue
+            values = np.linalg.eigvalsh(block) if np.isfinite(block).all() else np.zeros(1)
+            regular[site] = values[0] > TOLERANCES.epsilon * len(values) * values[-1]
+            inverse = np.linalg.inv(np.linalg.cholesky(block)) if regular[site].all() else np.nan
+            gauge[site] = inverse
         output = np.einsum("sij,sj->si", gauge, z)
         corrected = np.einsum("sij,sjSk,Slk->siSl", gauge, kernel, gauge)
         return Reference(output, corrected, self.rate(), regular, gauge, z)
 
 
-def evaluate_reference(subject: Subject, instance: Instance) -> Reference:
-    """The reference of a subject at an instance."""
-    with np.errstate(all="ignore"):  # what is undefined shows as inf or nan and is judged as such
-        return ReferenceLayer(subject, instance).evaluate()
+def evaluate_reference(
+    subject: Subject, instance: Instance, field: Float64 | None = None
+) -> Reference:
+    """The reference of a subject at an instance; what is undefined shows as inf or nan."""
+    with np.errstate(all="ignore"):
+        return ReferenceLayer(subject, instance, field).evaluate()
+
+
+class Shaken(Float64):
+    """Float64 in which every operation is off by a relative ±2⁻²⁶, signs drawn from a seed.
+
+    What comes out differs from the plain evaluation by as much as rounding does, enlarged by
+    2⁻²⁶/ε: the difference measures how much a formula amplifies rounding, its own cancellations
+    included.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """Draw from a seed."""
+        self.rng = np.random.default_rng(seed)
+
+    def shake(self, a: Array) -> Array:
+        """Each element times 1 ± 2⁻²⁶."""
+        signs = self.rng.choice([-1.0, 1.0], np.shape(a))
+        return np.asarray(a * (1 + TOLERANCES.perturbation * signs))
+
+    def add(self, a: Array, b: Array) -> Array:
+        """A + b, shaken."""
+        return self.shake(super().add(a, b))
+
+    def multiply(self, a: Array, b: Array) -> Array:
+        """A times b, shaken."""
+        return self.shake(super().multiply(a, b))
+
+    def power(self, base: Array, exponent: sympy.Rational) -> Array:
+        """A power, shaken."""
+        return self.shake(super().power(base, exponent))
+
+    def total(self, a: Array, axes: tuple[int, ...]) -> Array:
+        """A sum of shaken terms."""
+        return self.shake(super().total(self.shake(a), axes))
+
+    def function(self, node: sympy.Function, arguments: Sequence[Array]) -> Array:
+        """A function, shaken."""
+        return self.shake(super().function(node, arguments))
 
 
 def condition(subject: Subject, instance: Instance, at: Reference) -> float:
-    """How much the corrected map and its kernel amplify a relative change of their inputs, at least 1.
-
-    All real tensors are changed by a relative ±2⁻²⁶, signs drawn from the instance's seed, and the
-    change of z̃ and of K̃ is measured against their size.
-    """
-    step = TOLERANCES.perturbation
-    rng = np.random.default_rng(instance.seed + 1)
-    tensors = {
-        k: v if v.dtype.kind == "i" else v * (1 + step * rng.choice([-1.0, 1.0], v.shape))
-        for k, v in instance.tensors.items()
-    }
-    near = evaluate_reference(subject, replace(instance, tensors=tensors))
+    """How much the corrected map and its kernel amplify rounding (:class:`Shaken`), at least 1."""
+    near = evaluate_reference(subject, instance, Shaken(instance.seed + 1))
     found = 1.0
     for here, there in ((at.output, near.output), (at.kernel, near.kernel)):
-        if here.size:
-            scale = max(float(np.abs(here).max()), np.finfo(np.float64).tiny)
-            found = max(found, float(np.abs(there - here).max()) / scale / step)
+        scale = max(float(np.abs(here).max(initial=0.0)), float(np.finfo(np.float64).tiny))
+        change = float(np.abs(there - here).max(initial=0.0)) / scale / TOLERANCES.perturbation
+        found = max(found, change) if np.isfinite(change) else np.inf
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import jinja2
 
+from derive.audit import AuditRow
 from derive.derivation import Derivation
 from derive.spec import LayerSpec
 from verify.figures import AffineLayers, affine_interference, affine_rates, affine_steps
@@ -44,7 +45,7 @@ def write_report(
     entries: Sequence[Entry],
     path: str | Path,
     *,
-    audit: Sequence[Any] = (),
+    audit: Sequence[AuditRow] = (),
     pictures: bool = True,
 ) -> None:
     """Write the report.
@@ -54,7 +55,7 @@ def write_report(
             :class:`~verify.results.Report` of its classes, or an :class:`Uncorrected` with
             ``None``.
         path: The HTML file, in a folder that exists.
-        audit: Rows of the audit of other normalisers (dataclasses of one type), shown as a table.
+        audit: Rows of :func:`derive.audit.audit`, shown as a table.
         pictures: Whether to measure and draw; without, the page takes a fraction of the time.
 
     Raises:
@@ -74,7 +75,7 @@ def check_entry(source: Any, report: Report | None) -> None:
         raise ValueError(f"the report of {report.layer} is not about the spec {source.spec.name}")
 
 
-def page(entries: Sequence[Entry], *, audit: Sequence[Any], pictures: bool) -> str:
+def page(entries: Sequence[Entry], *, audit: Sequence[AuditRow], pictures: bool) -> str:
     """The page's text."""
     sections = [layer_section(source, report, pictures=pictures) for source, report in entries]
     data: dict[str, Any] = {
@@ -107,8 +108,8 @@ def affine_figures(entries: Sequence[Entry]) -> list[dict[str, Text | str]]:
         {
             "svg": Text(affine_steps(layers)),
             "caption": "One SGD step on each of 160 samples, measured on the modules: the change "
-            "of z against the ideal change. In the plain layer a sample with large ‖x‖ (orange) moves "
-            "up to a hundred times as far as its gradient asks.",
+            "of z against the ideal change. In the plain layer a sample with large ‖x‖ (orange) "
+            "moves up to a hundred times as far as its gradient asks.",
         },
         {
             "svg": Text(affine_rates(layers)),

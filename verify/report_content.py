@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import sympy
 from markupsafe import Markup
 from sympy import Expr
 
+from derive.audit import AuditRow
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.formula import grouped, latex
@@ -274,23 +274,49 @@ def picture(source: Any) -> Text:
 
 
 # ---------------------------------------------------------------------- audit
-def audit_table(audit: Sequence[Any]) -> dict[str, Any] | None:
-    """Dataclass rows as a table: field names as heads, expressions as formulas."""
+AUDIT_HEADS = (
+    "Normaliser before an affine layer",
+    "κ",
+    "κ at ε = 0",
+    "Constant at ε = 0",
+    "Scale-invariant",
+    "Freedom lost",
+    "A gain and a shift add to K(s,s′)",
+)
+
+
+def audit_table(audit: Sequence[AuditRow]) -> dict[str, Any] | None:
+    """The audit of normalisers as a table, or nothing without rows."""
     if not audit:
         return None
-    names = [f.name for f in dataclasses.fields(audit[0])]
-    return {
-        "heads": [n.replace("_", " ") for n in names],
-        "rows": [[cell(getattr(row, n)) for n in names] for row in audit],
-    }
+    return {"heads": AUDIT_HEADS, "rows": [audit_cells(row) for row in audit]}
 
 
-def cell(value: Any) -> Text | str:
-    """A value of an audit row."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: NONE}[value]
-    if isinstance(value, Expr | sympy.Basic):
-        return formula_html(latex(value, norms=True))
-    if isinstance(value, float):
-        return number(value)
-    return str(value)
+def audit_cells(row: AuditRow) -> list[Text | str]:
+    """One normaliser."""
+
+    def write(expression: Expr) -> Text:
+        return formula_html(latex(expression, row.program, norms=True))
+
+    title = Text("<b>{}</b><small>{}</small>").format(row.name, row.summary)
+    verdict = Text("{}").format(row.constant)
+    if row.value is not None:
+        over = f" over {', '.join(x.name for x in row.over)}" if row.over else ""
+        verdict = Text("{}{}<br>{}").format(row.constant, over, write(row.value))
+    gains = Text("").join(
+        Text("<div>{} <small>{}{}</small></div>").format(
+            write(grouped(term.kernel)),
+            term.kind,
+            ", depends on the parameters" if term.parameter_dependent else "",
+        )
+        for term in row.gain
+    )
+    return [
+        title,
+        write(row.kappa),
+        write(row.kappa_at_zero),
+        verdict,
+        "yes" if row.scale_invariant else "no",
+        write(row.freedom_lost),
+        gains,
+    ]

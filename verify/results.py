@@ -1,4 +1,4 @@
-"""What verification says: one :class:`StageResult` a stage and class, and a :class:`Report` a layer.
+"""What verification says: a :class:`StageResult` a stage and class, a :class:`Report` a layer.
 
 A report passes only if every stage ran and passed for every class; it computes this itself, so that
 no caller can claim it.

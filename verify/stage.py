@@ -148,8 +148,8 @@ def cases(
 ) -> Iterator[Case]:
     """The instances of a subject that judge something.
 
-    An instance at which the layer itself is undefined (a division by 0) or so badly conditioned that
-    float64 says nothing is left out and counted as left out.
+    An instance whose arguments the class refuses (``ValueError``), at which the layer itself is
+    undefined (a division by 0) or so badly conditioned that float64 says nothing is left out.
 
     Raises:
         VerificationError: If more than half of the instances had to be left out.
@@ -157,6 +157,11 @@ def cases(
     wanted = settings.instances if count is None else count
     kept = 0
     for instance in sample(subject.derivation, wanted, settings.seed, kinds=kinds, limits=limits):
+        try:
+            subject.build(instance)
+        except ValueError as error:
+            record.note(f"left out, the class refuses the arguments: {error}")
+            continue
         reference = evaluate_reference(subject, instance)
         if not reference.finite:
             record.note(f"left out, the layer is undefined: {instance.kind}")

@@ -33,10 +33,12 @@ def corrected_program(
 ) -> tuple[Program, dict[str, tuple[tuple[Letter, ...], Expr]]]:
     """The corrected map as a program, and what its gauge stands for.
 
-    A gauge that depends on the parameters is an opaque tensor (it is frozen during a step); any other
-    is a line of the program, differentiated like all lines.
+    A gauge that depends on the parameters is an opaque tensor (it is frozen during a step); any
+    other is a line of the program, differentiated like all lines.
     """
     program, correction = subject.program, subject.correction
+    if correction.gauge is None:
+        raise VerificationError(f"{subject.name}: the correction has no gauge")
     letters = program.output.letters
     name = MU if correction.ansatz == "input map" else LAMBDA
     used = tuple(x for x in letters if x in correction.gauge.free_symbols)

@@ -1,8 +1,8 @@
 """The one table of tolerances, and the rule that makes a tolerance out of an operation count.
 
-Two ways to compute one number in floating point differ by at most about ε · operations · condition ·
-scale: each of the operations rounds by ε relative to what it produces, and the condition number
-says by how much the map amplifies a relative change of its inputs. The condition number is not
+Two ways to compute one number in floating point differ by at most about
+ε · operations · condition · scale: each of the operations rounds by ε relative to what it produces,
+and the condition number says by how much the formulas amplify that. The condition number is not
 guessed but measured at each instance (:func:`verify.reference.condition`).
 """
 

@@ -1,4 +1,4 @@
-"""Hand-written layers in the shape of generated ones: independent oracles of the verification room."""
+"""Hand-written layers in the shape of generated ones: oracles of the verification room."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from derive import LayerSpec, derive_variants
 
-HEADER = '''
+HEADER = """
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-'''
+"""
 
-LINEAR = '''
+LINEAR = """
 class AffineLikeLinear(nn.Module):
     def __init__(self, out_features, in_features, bias=True, device=None, dtype=None):
         super().__init__()
@@ -35,7 +35,8 @@ class AffineLikeLinear(nn.Module):
 
 
 class NormLikeLinear(nn.Module):
-    def __init__(self, out_features, in_features, bias=True, *, radius=1.0, device=None, dtype=None):
+    def __init__(self, out_features, in_features, bias=True, *, radius=1.0, device=None,
+                 dtype=None):
         super().__init__()
         kw = {"device": device, "dtype": dtype}
         self.radius = radius
@@ -47,9 +48,9 @@ class NormLikeLinear(nn.Module):
         zero = total == 0
         factor = torch.where(zero, 0.0, self.radius * torch.rsqrt(torch.where(zero, 1.0, total)))
         return F.linear(factor * x, self.weight, self.bias)
-'''
+"""
 
-SCALE = '''
+SCALE = """
 class UnitGaugeScale(nn.Module):
     def __init__(self, features, bias=True, device=None, dtype=None):
         super().__init__()
@@ -62,9 +63,9 @@ class UnitGaugeScale(nn.Module):
             return (self.weight * x + self.bias) * torch.rsqrt(1 + x.square())
         zero = x == 0
         return self.weight * x * torch.where(zero, 0.0, 1 / torch.where(zero, 1.0, x).abs())
-'''
+"""
 
-BILINEAR = '''
+BILINEAR = """
 class AffineLikeBilinear(nn.Module):
     def __init__(self, out_features, in1_features, in2_features, device=None, dtype=None):
         super().__init__()
@@ -75,9 +76,9 @@ class AffineLikeBilinear(nn.Module):
     def forward(self, x, y):
         total = x.square().sum(-1, keepdim=True) * y.square().sum(-1, keepdim=True)
         return torch.rsqrt(1 + total) * F.bilinear(x, y, self.weight, self.bias)
-'''
+"""
 
-CONV = '''
+CONV = """
 class AffineLikeConv1d(nn.Module):
     def __init__(self, in_channels, out_channels, kernel_size, stride=1, padding=0, dilation=1,
                  groups=1, device=None, dtype=None):
@@ -95,9 +96,9 @@ class AffineLikeConv1d(nn.Module):
         total = F.conv1d(x.square(), ones, None, stride, padding, dilation, groups)
         factor = torch.rsqrt(1 + total)
         return z * factor.repeat_interleave(z.shape[1] // groups, 1)
-'''
+"""
 
-LOW_RANK = '''
+LOW_RANK = """
 class MatrixGaugeLowRank(nn.Module):
     def __init__(self, in_features, out_features, rank, device=None, dtype=None):
         super().__init__()
@@ -116,9 +117,9 @@ class MatrixGaugeLowRank(nn.Module):
         z = (x @ self.down.T) @ self.up.T
         out = torch.linalg.solve_triangular(L, z[..., None], upper=False)[..., 0]
         return torch.where(zero[..., 0], 0.0, out)
-'''
+"""
 
-GATE = '''
+GATE = """
 class UnitGaugeGate(nn.Module):
     def __init__(self, features, device=None, dtype=None):
         super().__init__()
@@ -133,7 +134,7 @@ class UnitGaugeGate(nn.Module):
         zero = kappa == 0
         factor = torch.where(zero, 0.0, torch.rsqrt(torch.where(zero, 1.0, kappa))).detach()
         return factor * self.b * torch.tanh(self.a * x)
-'''
+"""
 
 BIAS: Mapping[str, Any] = {"torch": "bias", "optional": True}
 SPECS = {
@@ -163,7 +164,8 @@ SPECS = {
     ),
     "conv": LayerSpec(
         name="Conv1d",
-        forward="z[n, (g, o), p] = W[(g, o), c, k]*x[n, (g, c), stride*p + dilation*k - padding] + b[(g, o)]",
+        forward="z[n, (g, o), p] = W[(g, o), c, k]"
+        "*x[n, (g, c), stride*p + dilation*k - padding] + b[(g, o)]",
         site="n g p",
         unit="o",
         parameters={"W": {"torch": "weight"}, "b": {"torch": "bias"}},

@@ -1,0 +1,184 @@
+"""Where torch.nn has the layer: same constructor, same parameters, same output but for the gauge."""
+
+import inspect
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.layers.cases import (
+    ALL,
+    BILINEAR,
+    CONVOLUTIONS,
+    LINEAR,
+    TRANSPOSED,
+    TWINS,
+    energy,
+    expected,
+)
+
+every_twin = pytest.mark.parametrize("case", TWINS, ids=str)
+every_convolution = pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+CLOSE = {"rtol": 1e-12, "atol": 1e-12}
+"""Float64, sums of some hundred terms of order one."""
+
+
+def pair(case, dtype=torch.float64, **more):
+    """The generated layer and its twin with the same parameters."""
+    module, twin = case.build(dtype=dtype, **more), case.build_twin(dtype=dtype, **more)
+    module.load_state_dict(twin.state_dict(), strict=True)
+    return module, twin
+
+
+def accepts(twin):
+    """The twin's constructor; a transposed convolution pads with zeros only and takes no other mode."""
+    parameters = list(inspect.signature(twin.__init__).parameters.values())
+    transposed = issubclass(twin, nn.modules.conv._ConvTransposeNd)
+    return [(p.name, p.default) for p in parameters if not (transposed and p.name == "padding_mode")]
+
+
+@every_twin
+def test_constructor_is_the_twins(case):
+    own = [(p.name, p.default) for p in inspect.signature(case.cls.__init__).parameters.values()]
+    wanted = accepts(case.twin)
+    assert own[: len(wanted)] == wanted
+    for name, _ in own[len(wanted) :]:
+        kind = inspect.signature(case.cls.__init__).parameters[name].kind
+        assert kind is inspect.Parameter.KEYWORD_ONLY
+
+
+@every_twin
+@pytest.mark.parametrize("bias", [True, False])
+def test_state_dicts_load_both_ways(case, bias):
+    module, twin = case.build(bias=bias), case.build_twin(bias=bias)
+    module.load_state_dict(twin.state_dict(), strict=True)
+    twin.load_state_dict(module.state_dict(), strict=True)
+    assert list(module.state_dict()) == list(twin.state_dict())
+    assert not list(module.buffers())
+
+
+@every_twin
+def test_initial_values_are_the_twins(case):
+    module, twin = case.build(), case.build_twin()
+    for name, value in twin.named_parameters():
+        torch.testing.assert_close(getattr(module, name), value, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_no_subclass_of_a_torch_layer(case):
+    assert case.cls.__mro__ == (case.cls, nn.Module, object)
+
+
+@every_twin
+@pytest.mark.parametrize("bias", [True, False])
+def test_output_is_the_twins_but_for_the_gauge(case, bias):
+    module, twin = pair(case, bias=bias)
+    inputs = case.inputs(torch.float64)
+    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+
+
+@pytest.mark.parametrize("case", [c for c in TWINS if c.name.startswith("NormLike")], ids=str)
+def test_radius_sets_the_length_of_the_mapped_input(case):
+    module, twin = pair(case)
+    module.radius = 1.75
+    inputs = case.inputs(torch.float64)
+    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+    assert case.build(radius=1.75).radius == 1.75
+
+
+@pytest.mark.parametrize("case", LINEAR + BILINEAR, ids=str)
+@pytest.mark.parametrize("leading", [(), (1,), (2, 3), (2, 1, 3, 2)])
+def test_any_number_of_leading_axes(case, leading):
+    module, twin = pair(case)
+    inputs = tuple(torch.randn(*leading, x.shape[-1], dtype=x.dtype) for x in case.inputs(torch.float64))
+    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS + TRANSPOSED, ids=str)
+def test_unbatched_input(case):
+    module, _ = pair(case)
+    (x,) = case.inputs(torch.float64)
+    torch.testing.assert_close(module(x[0]), module(x)[0], **CLOSE)
+
+
+@every_convolution
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_padding_modes(case, mode, bias):
+    module, twin = pair(case, padding_mode=mode, bias=bias)
+    inputs = case.inputs(torch.float64)
+    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+
+
+@every_convolution
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("kernel", [2, 3])
+def test_padding_by_name(case, padding, mode, kernel):
+    case = case.with_(4, 6, kernel, stride=1, padding=padding, padding_mode=mode)
+    module, twin = pair(case)
+    inputs = case.inputs(torch.float64)
+    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS + TRANSPOSED, ids=str)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_one_number_an_axis(case, groups):
+    dims = len(case.shapes[0]) - 2
+    numbers = {
+        "stride": (2, 1, 3)[:dims],
+        "padding": (1, 2, 0)[:dims],
+        "dilation": (2, 1, 2)[:dims],
+        "groups": groups,
+    }
+    if case in TRANSPOSED:
+        numbers["output_padding"] = (1, 0, 2)[:dims]
+    case = case.with_(4, 6, (3, 2, 2)[:dims], **numbers)
+    module, twin = pair(case)
+    inputs = case.inputs(torch.float64)
+    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+
+
+REFUSED = (
+    {"args": (5, 6, 3)},
+    {"args": (4, 5, 3)},
+    {"padding_mode": "mirror"},
+    {"padding": "same"},
+    {"padding": "full"},
+    {"groups": 0},
+)
+
+
+@every_convolution
+@pytest.mark.parametrize("change", REFUSED, ids=str)
+def test_refuses_what_the_twin_refuses(case, change):
+    changed = dict(change)
+    case = case.with_(*changed.pop("args", ()), **changed)
+    for build in (case.build_twin, case.build):
+        with pytest.raises(ValueError):  # noqa: PT011 - the words are each layer's own
+            build()
+
+
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
+@pytest.mark.parametrize("args", [(5, 6, 3), (4, 5, 3)])
+def test_transposed_refuses_what_the_twin_refuses(case, args):
+    for build in (case.with_(*args).build_twin, case.with_(*args).build):
+        with pytest.raises(ValueError, match="divisible by groups"):
+            build()
+
+
+@every_twin
+def test_wrong_shapes_are_refused(case):
+    module, twin = pair(case)
+    inputs = tuple(x[..., :-1] if case in LINEAR + BILINEAR else x[:, :-1] for x in case.inputs(torch.float64))
+    for layer in (module, twin):
+        with pytest.raises(RuntimeError):
+            layer(*inputs)
+
+
+def test_the_oracle_knows_a_patch():
+    twin = nn.Conv2d(1, 1, 2, bias=False)
+    x = torch.arange(9.0).reshape(1, 1, 3, 3)
+    wanted = F.conv2d(x * x, torch.ones(1, 1, 2, 2))
+    torch.testing.assert_close(energy(twin, twin, (x,)), wanted)

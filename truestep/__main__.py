@@ -1,0 +1,8 @@
+"""``python -m truestep``."""
+
+import sys
+
+from truestep.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
