@@ -243,7 +243,7 @@ class AttentionWriter:
             if n != name
             for x in getattr(stage.program.line(n), "letters", ())
         }
-        found = [x for x in getattr(line, "letters", ()) if x not in other]
+        found: list[Letter] = [x for x in getattr(line, "letters", ()) if x not in other]
         if len(found) != 1:
             raise AttentionError(
                 f"{name} has {len(found)} letters of its own, not one token letter"

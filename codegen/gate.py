@@ -38,7 +38,7 @@ BUILTINS = words("""
 NODES = (
     ast.Module | ast.Import | ast.ImportFrom | ast.alias | ast.ClassDef | ast.FunctionDef
     | ast.arguments | ast.arg | ast.keyword | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
-    | ast.If | ast.For | ast.Return | ast.Raise | ast.Pass | ast.Name | ast.Attribute
+    | ast.If | ast.For | ast.With | ast.withitem | ast.Return | ast.Raise | ast.Pass | ast.Name | ast.Attribute
     | ast.Subscript | ast.Slice | ast.Starred | ast.Call | ast.Constant | ast.Tuple | ast.List
     | ast.Dict | ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.JoinedStr
     | ast.FormattedValue | ast.ListComp | ast.GeneratorExp | ast.comprehension | ast.expr_context

@@ -354,6 +354,13 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
     ones = f"{value.code}.new_ones({sizes})"
     name = "conv_transpose" if kind == "conv_transpose" else "conv"
     call = f"F.{name}{len(w.slides)}d({value.code}, {ones}{arguments(lowering, w.slides, groups)})"
+    if lowering.wide:
+        # Autocast would round the squares to half precision, where they overflow.
+        sums = lowering.name("sums")
+        lowering.statements.append(
+            f"with torch.autocast({value.code}.device.type, enabled=False): {sums} = {call}"
+        )
+        call = sums
     out = tuple((s.out,) for s in w.slides)
     if not letters and w.channel is not None:
         head: tuple[Axis, ...] = ((w.channel,),) if w.group is None else ((w.group, w.channel),)

@@ -17,6 +17,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Symbol
 
 from derive.errors import DerivationError
+from derive.formula import formula
 from derive.nodes import BINDERS, Letter, Read, reads, substitute
 from derive.normal import cancel, expand, inline, normal
 from derive.program import Line, Program, Tensor
@@ -412,7 +413,8 @@ class Solver:
         if reads(constant):
             return self.refuse(
                 "input map",
-                f"the part {constant} of κ(μx) does not depend on μ, yet varies with the input",
+                f"the part {formula(constant, program, unicode=True)} of κ(μx) does not depend on μ, "
+                "yet varies with the input",
             )
         degrees = sorted(coefficients)
         step = math.gcd(*degrees)

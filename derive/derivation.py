@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from derive.corrections import Correction, solve_corrections
@@ -111,9 +111,22 @@ def derive(spec: LayerSpec, absent: frozenset[str] = frozenset()) -> Derivation:
         DerivationError: If a derivation step does not go through.
     """
     resolved = resolve(spec, absent)
+    if absent:
+        resolved = with_all_inputs(resolved, resolve(spec, frozenset()))
     update = derive_update(resolved)
     structure = classify(update)
     return Derivation(resolved, update, structure, solve_corrections(update, structure))
+
+
+def with_all_inputs(program: Program, full: Program) -> Program:
+    """The program with the inputs of the full layer too: a layer is called alike in every variant."""
+    missing = [t for t in full.inputs if t.name not in program.tensors]
+    if not missing:
+        return program
+    tensors = {t.name: program.tensors.get(t.name, t) for t in full.inputs} | dict(program.tensors)
+    known = {x.size for t in missing for x in t.letters}
+    sizes = {k: v for k, v in full.sizes.items() if k in known} | dict(program.sizes)
+    return replace(program, tensors=MappingProxyType(tensors), sizes=MappingProxyType(sizes))
 
 
 def variants(spec: LayerSpec) -> tuple[frozenset[str], ...]:

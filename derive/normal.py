@@ -48,7 +48,10 @@ def normal(expression: Expr) -> Expr:
     if isinstance(expression, Softmax):
         return Softmax(normal(expression.body), *expression.args[1:])
     if isinstance(expression, MaxOver):
-        return MaxOver(normal(expression.body), *expression.letters)
+        fresh = {x: x.fresh() for x in expression.letters}
+        body = normal(substitute(expression.body, fresh))
+        renamed = rename_bound(Contraction(body, *fresh.values()))
+        return MaxOver(renamed.body, *renamed.letters)
     parts = [normal(a) for a in expression.args]
     if isinstance(expression, Pow):
         return _power(parts[0], parts[1])
@@ -415,7 +418,7 @@ def _first_rank(node: Contraction, size: str) -> int:
     ranks = [
         int(letter.mark[1:])
         for inner in sympy.preorder_traversal(node.body)
-        if isinstance(inner, Contraction) and inner.free_symbols & set(node.letters)
+        if isinstance(inner, Contraction | MaxOver) and inner.free_symbols & set(node.letters)
         for letter in inner.letters
         if letter.size == size and letter.mark.startswith("~")
     ]

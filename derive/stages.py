@@ -47,10 +47,16 @@ def stage_spec(spec: LayerSpec, name: str) -> LayerSpec:
     }
     letters |= {x for entry in inputs.values() for axis in entry.axes for x in axis}
     parameters = {k: v for k, v in spec.parameters.items() if k in tensors}
-    sizes = {k: v for k, v in spec.sizes.items() if set(split_letters(k)) <= letters}
+    # A size computed from an axis that the stage does not have is read off an input instead.
+    axes = {x for entry in spec.inputs.values() for axis in entry.axes for x in axis}
+    sizes = {
+        k: v
+        for k, v in spec.sizes.items()
+        if set(split_letters(k)) <= letters and axes & set(words(v)) <= letters
+    }
     needed = names | {p.torch for p in parameters.values()}
     needed |= {entry.padded_by for entry in inputs.values()}
-    needed |= {word for text in sizes.values() for word in re.findall(r"\w+", text)}
+    needed |= {word for text in sizes.values() for word in words(text)}
     return LayerSpec(
         name=spec.name + "".join(part.capitalize() for part in name.split("_")),
         forward="\n".join(s.text for s in chosen),
@@ -65,6 +71,11 @@ def stage_spec(spec: LayerSpec, name: str) -> LayerSpec:
         file=spec.file,
         text=spec.text,
     )
+
+
+def words(text: str) -> list[str]:
+    """The names in a size formula."""
+    return re.findall(r"[A-Za-z_]\w*", text)
 
 
 def _names(tree: g.Tree) -> list[str]:

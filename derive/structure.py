@@ -10,6 +10,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul
 
 from derive.errors import DerivationError
+from derive.formula import formula
 from derive.nodes import Contraction, Delta, Letter, Read, Step, reads, size_symbol, substitute
 from derive.normal import cancel, contract, expand, factored, inline, normal
 from derive.program import Program
@@ -201,12 +202,14 @@ def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Ex
 def vanishing(kappa: Expr, program: Program) -> str | None:
     """Whether switching off units (a step of something that holds parameters) makes κ zero."""
     parameters = {t.name for t in program.parameters}
-    steps = [s for s in kappa.atoms(Step) if any(r.tensor in parameters for r in reads(s))]
+    found = [s for s in kappa.atoms(Step) if any(r.tensor in parameters for r in reads(s))]
+    steps = sorted(found, key=str)
     for values in itertools.product((0, 1), repeat=min(len(steps), 4)):
         chosen = {s: Integer(v) for s, v in zip(steps, values, strict=False)}
         if steps and normal(substitute(kappa, chosen)) == 0:
             off = ", ".join(
-                f"{s.args[0]} {'>' if v else '<'} 0" for s, v in zip(steps, values, strict=False)
+                f"{formula(s.args[0], program, unicode=True)} {'>' if v else '<'} 0"
+                for s, v in zip(steps, values, strict=False)
             )
             return (
                 f"κ = 0 wherever {off}: there no step moves the activation, whatever multiplies it"

@@ -17,7 +17,7 @@ from pathlib import Path
 from sympy import Add, Mul
 
 from codegen import NothingToGenerate, generate
-from codegen.attention_stages import derive_attention
+from codegen.attention import AttentionSource
 from derive import Correction, Derivation, LayerSpec, derive, load_spec
 from derive.formula import formula
 from derive.nodes import Delta
@@ -52,18 +52,18 @@ def layers() -> str:
 
 def spec_rows(spec: LayerSpec) -> Iterator[tuple[str, ...]]:
     """The rows of one spec; one that says so where nothing is generated."""
-    if spec.layout:
-        for (stage, has_bias), found in derive_attention(spec).stages.items():
-            if has_bias:
-                title = f"`{spec.name}`, {stage}"
-                yield correction_row(title, found.derivation, found.correction)
-        return
     try:
         source = generate(spec)
     except NothingToGenerate:
         derivation = derive(spec)
         reason = "nothing to correct" if derivation.nothing_to_correct else "no correction applies"
         yield f"none for `{spec.name}`", reason, "", "", f"steps of other {others(derivation)}"
+        return
+    if isinstance(source, AttentionSource):
+        names = "<br>".join(f"`{written.name}`" for written in source.classes)
+        for (stage, has_bias), found in source.attention.stages.items():
+            if has_bias:
+                yield correction_row(f"{names}<br>{stage}", found.derivation, found.correction)
         return
     for written in source.classes:
         full = frozenset[str]()

@@ -113,17 +113,9 @@ def test_every_class_is_in_the_table() -> None:
     assert not missing
 
 
-def test_changed_table_is_noticed() -> None:
-    generate = generator()
-    start, end = generate.block(README, "layers")
-    wrong = README[:start] + README[start:end].replace("√(1 +", "√(2 +") + README[end:]
-    start, end = generate.block(wrong, "layers")
-    assert wrong[start:end] != generate.layers()
-
-
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
+    text = re.sub(r"`[^`\n]*`", "", (ROOT / page).read_text(encoding="utf-8"))
     targets = re.findall(r"\]\(([^)#]+)\)", text)
     assert targets
     assert [t for t in targets if "://" not in t and not (ROOT / t).exists()] == []

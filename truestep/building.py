@@ -20,6 +20,8 @@ from truestep.shipped import Source
 
 Status = Literal["layer", "nothing", "failed", "error"]
 INIT = Path("__init__.py")
+STAGE = ".truestep-build"
+"""What :mod:`codegen.write` calls it; named here so that SymPy is not imported to know."""
 
 
 @dataclass(frozen=True)
@@ -226,10 +228,9 @@ def package_init(layers: Sequence[Outcome]) -> str:
     names = sorted(name for layer in layers for name in layer.classes)
     lines = [
         f"{MARK}, generator {GENERATOR}. Change the specs, not this file.",
-        f"# spec: all, sha256 {specs}",
+        f"# spec: sha256 {specs}",
         "# content: sha256 " + "0" * 64,
         "# regenerate: truestep build",
-        "",
         '"""Every generated layer."""',
         "",
         *(f"from .{layer.module} import {', '.join(sorted(layer.classes))}" for layer in ordered),
@@ -241,7 +242,7 @@ def package_init(layers: Sequence[Outcome]) -> str:
 
 def up_to_date(files: dict[Path, str], out: Path, *, prune: bool) -> bool:
     """Whether a directory holds exactly these bytes and no interrupted build."""
-    if out.is_symlink() or not out.is_dir() or (out / ".truestep-build").exists():
+    if out.is_symlink() or not out.is_dir() or (out / STAGE).exists():
         return False
     targets = {out / path: text.encode() for path, text in files.items()}
     if prune and set(out.glob("*.py")) != set(targets):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,12 @@ from verify.numeric import numeric_stage
 from verify.order import order_stage
 from verify.results import STAGES, Report, StageResult, VerificationError
 from verify.stage import Settings, Stage, run_stage
-from verify.subject import Subject, subjects
+from verify.sources import subjects
+from verify.subject import Subject
 from verify.symbolic import symbolic_stage
 
 INSTANCES = 8
+FEW = 4
 RUN: dict[str, Stage] = {
     "symbolic": symbolic_stage,
     "exact": exact_stage,
@@ -75,16 +77,24 @@ def verify_layer(
     results: list[StageResult] = []
     for name in names:
         variants = [s for s in found if s.name == name]
-        results += [run_stage(stage, RUN[stage], variants, settings) for stage in STAGES]
+        here = shared(settings, variants)
+        results += [run_stage(stage, RUN[stage], variants, here) for stage in STAGES]
     claims = tuple(s.claim() for s in found)
     return Report.of(source.spec.name, source.spec.digest, tuple(results), claims)
 
 
-def general_subjects(source: Any, general: Any) -> dict[tuple[str, frozenset[str]], Subject]:
-    """The classes of the general lowering by name and absent parameters."""
+def shared(settings: Settings, variants: Sequence[Subject]) -> Settings:
+    """Half the instances each where a class has many variants, as an attention's stages are."""
+    if len(variants) <= FEW:
+        return settings
+    return replace(settings, instances=max(4, settings.instances // 2))
+
+
+def general_subjects(source: Any, general: Any) -> dict[tuple[str, str, frozenset[str]], Subject]:
+    """The classes of the general lowering by :attr:`Subject.key`."""
     if general is None:
         general = generate(source.spec, general=True)
-    return {(s.name, s.absent): s for s in subjects(general)}
+    return {s.key: s for s in subjects(general)}
 
 
 def verify_layers(
@@ -177,9 +187,10 @@ def cases_of(
     """Every stage of every class of a generated layer."""
     found = subjects(source)
     settings = Settings(instances, seed, general_subjects(source, general))
+    grouped = {n: tuple(s for s in found if s.name == n) for n in (s.name for s in found)}
     return tuple(
-        ConformanceCase(name, stage, tuple(s for s in found if s.name == name), settings)
-        for name in dict.fromkeys(s.name for s in found)
+        ConformanceCase(name, stage, variants, shared(settings, variants))
+        for name, variants in grouped.items()
         for stage in STAGES
     )
 

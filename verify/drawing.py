@@ -25,6 +25,7 @@ COLORS = {
     "norm-like": "#2a9d72",
     "unit-gauge": "#3b82c4",
     "matrix-gauge": "#3b82c4",
+    "value-mix": "#2a9d72",
     "LayerNorm": "#a35fb5",
     "BatchNorm": "#c2a02a",
 }
@@ -34,10 +35,11 @@ MARKERS = {
     "norm-like": "^",
     "unit-gauge": "s",
     "matrix-gauge": "s",
+    "value-mix": "^",
     "LayerNorm": "D",
     "BatchNorm": "v",
 }
-# So few levels that a colour bar is drawn as rectangles: a bitmap's bytes are not the same everywhere.
+# So few levels that a colour bar is drawn as rectangles: the bytes of a bitmap differ by machine.
 LEVELS = 48
 SMALL_TO_LARGE = LinearSegmentedColormap.from_list(
     "size", ["#3b82c4", "#9a7bb0", "#d9662b"], N=LEVELS

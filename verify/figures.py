@@ -32,7 +32,8 @@ from verify.report_measure import (
     rate_curves,
     single_steps,
 )
-from verify.subject import Subject, subjects
+from verify.sources import subjects
+from verify.subject import Subject
 
 FEATURES, UNITS = 16, 8
 RATE = 1e-3  # η; every layer shown is affine in its parameters, so its size does not matter

@@ -1,8 +1,8 @@
 """Random instances of a layer: sizes, hyperparameters, inputs and parameters that fit together.
 
 One description, two sources of choice: :func:`sample` draws from a seed (the same instances on
-every machine, whatever the clock or the hash seed), :func:`instances` is the Hypothesis strategy that
-shrinks. Both go through :func:`draw_instance`.
+every machine, whatever the clock or the hash seed), :func:`instances` is the Hypothesis strategy
+that shrinks. Both go through :func:`draw_instance`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from verify.tolerances import volume
 Array = np.ndarray[Any, Any]
 T = TypeVar("T")
 
-# In the order that a sample goes through them; after the last one, from the front again.
+# In the order that a sample goes through them; after the last one, from the front again. The first
+# four already hold a singular, a large, a plain and an unusual one.
 KINDS = (
     "defaults",
-    "many sites",
-    "equal sizes",
-    "varied",
-    "one site",
     "zero inputs",
     "large inputs 1e3",
+    "varied",
+    "many sites",
+    "equal sizes",
+    "one site",
     "large inputs 1e6",
 )
 SCALES = {"zero inputs": 0.0, "large inputs 1e3": 1e3, "large inputs 1e6": 1e6}

@@ -127,7 +127,7 @@ class Interpreter:
         raise DerivationError(f"no rule for {type(e).__name__}")
 
     def softmax(self, e: Softmax, scope: Scope) -> Any:
-        """exp / Σ exp; real scores less their maximum, so that nothing overflows."""
+        """Quotient of exponentials; real scores less their maximum, so that nothing overflows."""
         m = self.arithmetic
         inner = (*scope, e.letters[0])
         shape, axis = self.shape(inner), (len(scope),)

@@ -40,7 +40,7 @@ def lowering_stage(variants: Sequence[Subject], settings: Settings, record: Reco
         VerificationError: If the general lowering of a class is missing.
     """
     for subject in variants:
-        other = settings.general.get((subject.name, subject.absent))
+        other = settings.general.get(subject.key)
         if other is None:
             raise VerificationError(f"no general lowering of {subject.name} to compare with")
         for case in cases(subject, settings, record):

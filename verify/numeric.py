@@ -84,9 +84,16 @@ def judge_case(case: Case, record: Record) -> None:
     )
 
 
+def judge_whole(case: Case, record: Record) -> None:
+    """A class of several stages is what its stages make of its input, where it says so."""
+    for error, scale, what in case.subject.compositions(case.instance):
+        record.judge(error, case.tolerance * scale, f"{what}: {case}")
+
+
 def numeric_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:
     """Output, kernel, interference and the claim K̃(s,s) = c·I at random instances."""
     for subject in variants:
         for case in cases(subject, settings, record):
             judge_case(case, record)
+            judge_whole(case, record)
     record.note("z̃, K(s,s'), K̃(s,s') and K̃(s,s) = c·I as predicted")

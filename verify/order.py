@@ -79,8 +79,7 @@ def held_output(case: Case, module: torch.nn.Module, site: int) -> Array:
         return np.asarray(reference.output[site])
     tensors = dict(case.instance.tensors)
     for tensor in subject.program.parameters:
-        name = subject.program.spec.parameters[tensor.name].torch
-        value = getattr(module, name).detach().numpy()
+        value = getattr(module, subject.parameter_name(tensor)).detach().numpy()
         tensors[tensor.name] = to_logical(value.copy(), tensor, case.instance.sizes)
     here = replace(case.instance, tensors=tensors)
     z = ReferenceLayer(subject, here).uncorrected(tensors)[site]

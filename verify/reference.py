@@ -68,7 +68,7 @@ class Reference:
 
 def self_blocks(kernel: Array) -> Array:
     """K(s,s) as (site, unit, unit) of a kernel (site, unit, site', unit')."""
-    return np.einsum("siSj,sS->sij", kernel, np.eye(kernel.shape[0]))
+    return np.asarray(np.einsum("siSj,sS->sij", kernel, np.eye(kernel.shape[0])))
 
 
 class ReferenceLayer:
@@ -133,8 +133,9 @@ class ReferenceLayer:
     def vanishing(self) -> Array:
         """Where the gauge's reciprocal is exactly 0, as (sites, units)."""
         letters = self.program.output.letters
-        reciprocal = self.evaluator(self.tensors).array(1 / self.subject.correction.gauge, letters)
-        return self.by_sites(reciprocal) == 0
+        inverse = sympy.Pow(self.subject.correction.gauge, -1)
+        reciprocal = self.evaluator(self.tensors).array(inverse, letters)
+        return np.asarray(self.by_sites(reciprocal) == 0)
 
     def factor(self, gauge: Array, regular: Array) -> Reference:
         """λ z and λ K λ'."""

@@ -17,7 +17,10 @@ from derive.audit import AuditRow
 from derive.derivation import Derivation
 from derive.spec import LayerSpec
 from verify.figures import AffineLayers, affine_interference, affine_rates, affine_steps
-from verify.report_content import Text, audit_table, exactness_legend, layer_section, summary
+from verify.report_audit import audit_table
+from verify.report_cells import Text
+from verify.report_layers import layer_section
+from verify.report_overview import exactness_legend, summary
 from verify.results import Report
 
 TEMPLATES = Path(__file__).parent / "templates"

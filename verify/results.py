@@ -169,4 +169,4 @@ def verdict(stages: tuple[StageResult, ...], claims: tuple[Claim, ...]) -> bool:
     """Whether every class of the claims has every stage, and each of them ran and passed."""
     wanted = {(c.class_name, stage) for c in claims for stage in STAGES}
     found = {(s.class_name, s.stage) for s in stages}
-    return wanted <= found and all(s.ran and s.passed for s in stages)
+    return bool(wanted) and wanted <= found and all(s.ran and s.passed for s in stages)

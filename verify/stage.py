@@ -43,12 +43,12 @@ class Settings:
     Attributes:
         instances: Random instances a class and choice of optional parameters.
         seed: Where they are drawn from.
-        general: The classes of the general lowering by (name, absent), to compare with.
+        general: The classes of the general lowering by key, to compare with.
     """
 
     instances: int = 8
     seed: int = 0
-    general: dict[tuple[str, frozenset[str]], Subject] = field(default_factory=dict)
+    general: dict[tuple[str, str, frozenset[str]], Subject] = field(default_factory=dict)
 
 
 class Record:
@@ -134,7 +134,8 @@ class Case:
         without = (
             f" without {', '.join(sorted(self.subject.absent))}" if self.subject.absent else ""
         )
-        return f"{self.subject.name}{without} at {self.instance}"
+        part = f", stage {self.subject.part}," if self.subject.part else ""
+        return f"{self.subject.name}{part}{without} at {self.instance}"
 
 
 def cases(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ import torch
 
 from derive.corrections import Correction
 from derive.derivation import Derivation
-from derive.program import Program
+from derive.program import Program, Tensor
 from verify.instances import Instance
 from verify.layout import to_storage
-from verify.load import load_module
 from verify.results import Claim, VerificationError
 
 Array = np.ndarray[Any, Any]
@@ -31,6 +29,7 @@ class Subject:
         absent: The optional parameters that are left out.
         derivation: The layer's derivation for that choice.
         correction: The correction that the class claims to implement.
+        part: The stage of the class that this is about, where a class corrects several.
     """
 
     name: str
@@ -38,6 +37,12 @@ class Subject:
     absent: frozenset[str]
     derivation: Derivation
     correction: Correction
+    part: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, frozenset[str]]:
+        """What tells the subjects of a module apart."""
+        return self.name, self.part, self.absent
 
     @property
     def program(self) -> Program:
@@ -53,7 +58,7 @@ class Subject:
         return Claim(
             self.name,
             tuple(sorted(self.absent)),
-            c.ansatz,
+            c.ansatz + (f" of the stage {self.part}" if self.part else ""),
             c.exactness,
             str(c.gauge),
             str(c.rate),
@@ -91,6 +96,10 @@ class Subject:
             )
         return module
 
+    def parameter_name(self, tensor: Tensor) -> str:
+        """The attribute of the module that holds a parameter."""
+        return self.program.spec.parameters[tensor.name].torch
+
     def arguments(self, instance: Instance) -> list[Any]:
         """The constructor arguments in order; tuples put together again."""
         symbols = instance.symbols
@@ -117,6 +126,10 @@ class Subject:
             keywords["radius"] = instance.radius
         return {**keywords, "dtype": torch.float64}
 
+    def compositions(self, instance: Instance) -> Iterator[tuple[float, float, str]]:
+        """Comparisons of a whole class with its stages as (error, scale, what differs)."""
+        yield from ()
+
     def inputs(self, instance: Instance, *, grad: bool = False) -> tuple[torch.Tensor, ...]:
         """What the module is called with."""
         found = []
@@ -126,26 +139,3 @@ class Subject:
             )
             found.append(value.clone().requires_grad_(grad and tensor.kind == "input"))
         return tuple(found)
-
-
-def subjects(source: Any, *, module: ModuleType | None = None) -> tuple[Subject, ...]:
-    """Every class of a generated module with every choice of its optional parameters.
-
-    Args:
-        source: A ``codegen.LayerSource``, or anything of its shape.
-        module: Its module if it is already loaded; otherwise its text is executed.
-
-    Raises:
-        VerificationError: If the text does not define a promised class.
-    """
-    module = module or load_module(source.text, source.module)
-    found = []
-    for entry in source.classes:
-        defined = getattr(module, entry.name, None)
-        if not (isinstance(defined, type) and issubclass(defined, torch.nn.Module)):
-            raise VerificationError(f"the generated text defines no module {entry.name}")
-        corrections: Mapping[frozenset[str], Correction] = entry.corrections
-        for absent, correction in corrections.items():
-            derivation = source.derivations[absent]
-            found.append(Subject(entry.name, defined, absent, derivation, correction))
-    return tuple(found)

@@ -45,11 +45,10 @@ def points(spec: LayerSpec, seed: int) -> list[tuple[Point, Point, object]]:
 
 @every_spec
 def test_the_general_lowering_computes_the_same(spec):
-    for seed in range(2):
-        for recognised, general, _ in points(spec, seed):
-            np.testing.assert_allclose(
-                recognised.output(), general.output(), rtol=TOLERANCE, atol=TOLERANCE
-            )
+    for recognised, general, _ in points(spec, 0):
+        np.testing.assert_allclose(
+            recognised.output(), general.output(), rtol=TOLERANCE, atol=TOLERANCE
+        )
 
 
 @every_spec
@@ -74,6 +73,9 @@ def regular_sites(at: Point, ansatz: str) -> np.ndarray:
     kernel = uncorrected_kernel(at)
     if ansatz in ("unit gauge", "matrix gauge"):
         return np.linalg.matrix_rank(kernel) == kernel.shape[-1]
+    if ansatz == "input map":
+        # A map of the input acts where the kernel depends on the input.
+        kernel = kernel - uncorrected_kernel(at, scale=0.0)
     return np.abs(kernel).max(axis=(1, 2)) > 0
 
 
@@ -97,11 +99,13 @@ def lines(at: Point) -> dict[str, np.ndarray]:
     return run_program(at.program, at.evaluator)
 
 
-def uncorrected_kernel(at: Point) -> np.ndarray:
-    """K(s,s) of the uncorrected layer as (site, unit, unit), from its derivation."""
+def uncorrected_kernel(at: Point, scale: float = 1.0) -> np.ndarray:
+    """K(s,s) of the uncorrected layer at scaled inputs as (site, unit, unit), from its derivation."""
     program = at.program
     letters = (*program.site, *program.unit, *(x.primed for x in program.unit))
+    inputs = {t.name for t in program.inputs if t.kind == "input"}
     tensors = {**at.evaluator.tensors, **lines(at)}
+    tensors = {k: scale * v if k in inputs else v for k, v in tensors.items()}
     kernel = type(at.evaluator)(at.evaluator.sizes, tensors, at.evaluator.symbols).array(
         at.derivation.update.self_kernel, letters
     )

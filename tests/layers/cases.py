@@ -183,12 +183,16 @@ def spread(twin: nn.Module, x: Tensor) -> Tensor:
 
 def expected(module: nn.Module, twin: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
     """The twin's output, corrected."""
-    z, total = twin(*inputs), energy(module, twin, inputs)
+    total, bias = energy(module, twin, inputs), twin.bias
     if hasattr(module, "radius"):
-        bias = torch.zeros(()) if twin.bias is None else twin.bias
-        if twin.bias is not None and not isinstance(twin, nn.Linear | nn.Bilinear):
-            bias = bias.reshape(-1, *[1] * (z.dim() - 2))
-        return (z - bias) * inverse(total) * module.radius + bias
+        twin.bias = None
+        mapped = twin(*inputs) * inverse(total) * module.radius
+        twin.bias = bias
+        if bias is None:
+            return mapped
+        rows = 1 if isinstance(twin, nn.Linear | nn.Bilinear) else mapped.dim() - 1
+        return mapped + bias.reshape(-1, *[1] * (rows - 1))
+    z = twin(*inputs)
     return z * (inverse(total) if twin.bias is None else 1 / (1 + total).sqrt())
 
 

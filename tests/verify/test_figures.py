@@ -15,7 +15,7 @@ from verify.report_measure import (
     single_steps,
     step,
 )
-from verify.subject import subjects
+from verify.sources import subjects
 
 
 @pytest.fixture(scope="module")

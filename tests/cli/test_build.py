@@ -1,169 +1,23 @@
-"""The command line, run as a user runs it: what it prints, writes and returns."""
+"""``truestep build``, ``check`` and ``verify``: what they write, compare and return."""
 
-import importlib.util
 import json
-import os
 import re
-import subprocess
-import sys
+import threading
 from dataclasses import replace
-from pathlib import Path
 
+import joblib
 import pytest
 import torch
 
 import codegen
-import truestep
-from truestep import building, commands_build, shipped
-from truestep.cli import main, parser
-
-ROOT = Path(truestep.__file__).parent.parent
-COMMANDS = ("build", "derive", "verify", "check", "audit", "report", "new", "list")
-SPEC = """\
-name    = "TwoInputs"
-summary = "Linear layer of two inputs."
-forward = "z[n, i] = W[i, j]*x[n, j] + V[i, k]*y[n, k] + 3*b[i]"
-site    = "n"
-unit    = "i"
-
-[parameters]
-W = { torch = "weight" }
-V = { torch = "weight2" }
-b = { torch = "bias", optional = true }
-
-[sizes]
-j = "in1_features"
-k = "in2_features"
-i = "out_features"
-"""
-EMBEDDING = (ROOT / "truestep" / "specs" / "embedding.toml").read_text(encoding="utf-8")
+import codegen.write
+from tests.cli.helpers import EMBEDDING, SPEC, files, load, python
+from truestep import building, commands_build
+from truestep.cli import main
 
 
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """Each test in its own working directory with its own cache."""
-    monkeypatch.setenv("TRUESTEP_CACHE", str(tmp_path / "cache"))
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
-
-
-@pytest.fixture
-def spec(folder):
-    """A spec file of two inputs."""
-    (folder / "two.toml").write_text(SPEC)
-    return "two.toml"
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """Verification that passes without looking, for tests of what comes after it."""
-
-    def passed(source, settings):
-        outcome, layer = building.generated(source)
-        report = json.dumps({"passed": True})
-        return outcome if layer is None else replace(outcome, report=report)
-
-    monkeypatch.setattr(building, "produce", passed)
-
-
-@pytest.fixture
-def layers(tmp_path, monkeypatch):
-    """Three shipped specs, generated into a directory that stands for truestep/layers."""
-    chosen = [s for s in shipped.shipped() if s.name in ("linear", "scale", "embedding")]
-    monkeypatch.setattr(commands_build, "shipped", lambda: tuple(chosen))
-    out = tmp_path / "layers"
-    monkeypatch.setattr(commands_build, "LAYERS", out)
-    return out
-
-
-def files(folder):
-    """The names of all files under a folder."""
-    return sorted(str(p.relative_to(folder)) for p in Path(folder).rglob("*") if p.is_file())
-
-
-def python(*arguments, **environment):
-    """Run Python in a fresh process."""
-    return subprocess.run(
-        [sys.executable, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
-    )
-
-
-def load(file):
-    """Import a generated file."""
-    found = importlib.util.spec_from_file_location("generated", file)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
-# ------------------------------------------------------------------ help and arguments
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_with_exit_codes(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
-    text = capsys.readouterr().out
-    assert stop.value.code == 0
-    assert "exit codes:" in text
-    assert command == "list" or f"truestep {command}" in text.split("example", 1)[1]
-
-
-def test_the_help_names_every_command(capsys):
-    with pytest.raises(SystemExit):
-        main(["--help"])
-    text = capsys.readouterr().out
-    assert all(re.search(rf"^ +{command} ", text, re.M) for command in COMMANDS)
-
-
-def test_every_example_of_the_help_parses():
-    found = 0
-    for command in parser()._subparsers._group_actions[0].choices.values():
-        lines = re.findall(r"^  truestep (.*?)(?:  +.*| [>&].*)?$", command.description, re.M)
-        for line in lines:
-            parser().parse_args(line.split())
-            found += 1
-    assert found >= 12
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit):
-        main(["--version"])
-    assert capsys.readouterr().out == f"truestep {truestep.__version__}\n"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["nonsense"],
-        ["build", "--jobs", "0"],
-        ["build", "--instances", "x"],
-        ["build", "--seed", "-1"],
-        ["derive"],
-        ["derive", "linear", "--json", "--latex"],
-    ],
-)
-def test_bad_arguments_are_told_with_2(arguments, capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert stop.value.code == 2
-    assert "truestep" in capsys.readouterr().err
-
-
-def test_python_m_truestep():
-    done = python("-m", "truestep", "list", "--json")
-    assert {entry["name"] for entry in json.loads(done.stdout)} >= {"linear", "conv2d"}
-
-
-# ------------------------------------------------------------------ build
 def test_build_writes_one_file_that_works(spec, folder, capsys):
-    arguments = ["build", spec, "--out", "out", "--instances", "2", "--jobs", "1"]
+    arguments = ["build", spec, "--out", "out", "--instances", "2"]
     assert main(arguments) == 0
     assert "AffineLikeTwoInputs" in capsys.readouterr().out
     assert files(folder / "out") == ["two_inputs.py"]
@@ -202,7 +56,7 @@ def test_a_failed_verification_writes_nothing(spec, folder, monkeypatch, capsys)
         return source if general else replace(source, text=wrong)
 
     monkeypatch.setattr(codegen, "generate", corrupted)
-    out = ["--out", "out", "--instances", "2", "--jobs", "1"]
+    out = ["--out", "out", "--instances", "2"]
     assert main(["build", spec, *out]) == 1
     told = capsys.readouterr()
     assert re.search(r"AffineLikeTwoInputs, numeric: .* at .*in1_features=", told.err)
@@ -244,6 +98,20 @@ def test_one_bad_spec_of_two_writes_nothing(spec, quick, folder):
     assert not (folder / "out").exists()
 
 
+def test_joblib_chooses_where_the_work_runs(spec, folder, monkeypatch):
+    threads = []
+
+    def noted(source, settings):
+        threads.append(threading.current_thread())
+        return replace(building.generated(source)[0], report=json.dumps({"passed": True}))
+
+    monkeypatch.setattr(building, "produce", noted)
+    with joblib.parallel_config(backend="threading"):
+        assert main(["build", spec, "linear", "--out", "out", "--jobs", "2"]) == 0
+    assert threading.main_thread() not in threads
+    assert files(folder / "out") == ["linear.py", "two_inputs.py"]
+
+
 def test_two_specs_of_one_name_are_refused(spec, quick, folder, capsys):
     (folder / "again.toml").write_text(SPEC)
     assert main(["build", spec, "again.toml", "--out", "out"]) == 2
@@ -283,12 +151,12 @@ def test_a_defect_shows_no_traceback(spec, monkeypatch, capsys):
         raise RuntimeError("boom")
 
     monkeypatch.setattr(building, "generated", broken)
-    assert main(["build", spec, "--jobs", "1"]) == 70
+    assert main(["build", spec]) == 70
     assert capsys.readouterr().err.startswith("truestep: RuntimeError: boom\n")
 
 
 def test_a_build_of_everything_is_a_package(layers, quick, capsys):
-    assert main(["build", "--jobs", "1"]) == 0
+    assert main(["build"]) == 0
     out = capsys.readouterr().out
     assert "derivation only" in out
     assert "1 with nothing to generate" in out
@@ -307,9 +175,8 @@ def test_an_installation_is_not_rebuilt_in_place(layers, monkeypatch, capsys):
     assert "--out" in capsys.readouterr().err
 
 
-# ------------------------------------------------------------------ the cache
 def test_an_unchanged_rebuild_imports_neither_torch_nor_sympy(spec, quick, folder):
-    assert main(["build", spec, "--jobs", "1"]) == 0
+    assert main(["build", spec]) == 0
     code = (
         "import sys; from truestep.cli import main\n"
         f"code = main(['build', {spec!r}])\n"
@@ -330,7 +197,7 @@ def test_damaged_entries_are_rebuilt(spec, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(building, "produce", counted)
 
     def build(*more):
-        assert main(["build", spec, "--jobs", "1", *more]) == 0
+        assert main(["build", spec, *more]) == 0
         return len(runs)
 
     assert [build(), build()] == [1, 1]
@@ -348,14 +215,24 @@ def test_damaged_entries_are_rebuilt(spec, folder, tmp_path, monkeypatch):
     assert build("--instances", "9") == before + 3
 
 
-# ------------------------------------------------------------------ check and verify
+def test_an_interrupted_build_is_seen(layers, quick, capsys):
+    assert building.STAGE == codegen.write.STAGE
+    assert main(["build"]) == 0
+    (layers / building.STAGE).mkdir()
+    assert main(["check"]) == 1
+    assert "interrupted" in capsys.readouterr().out
+    assert main(["build"]) == 0
+    assert not (layers / building.STAGE).exists()
+    assert main(["check"]) == 0
+
+
 def test_check_tells_drift_from_hand_edits(layers, quick, capsys):
     def check():
-        code = main(["check", "--jobs", "1"])
+        code = main(["check"])
         return code, capsys.readouterr().out
 
     assert check()[0] == 1  # nothing is there yet
-    assert main(["build", "--jobs", "1"]) == 0
+    assert main(["build"]) == 0
     capsys.readouterr()
     assert check()[0] == 0
     file = layers / "linear.py"
@@ -381,93 +258,24 @@ def test_check_tells_drift_from_hand_edits(layers, quick, capsys):
     (layers / "stale.py").write_text("mine = 1\n")
     assert check()[0] == 2
 
-    assert main(["check", "--json", "--jobs", "1"]) == 2
+    assert main(["check", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)[0]["file"] == "stale.py"
 
 
 def test_verify_wants_the_file_on_disk(layers, quick, capsys):
-    assert main(["verify", "scale", "--json", "--jobs", "1"]) == 1
+    assert main(["verify", "scale", "--json"]) == 1
     told = capsys.readouterr()
     assert "scale.py is missing" in told.err
     assert json.loads(told.out)[0]["status"] == "failed"
-    assert main(["build", "--jobs", "1"]) == 0
+    assert main(["build"]) == 0
     capsys.readouterr()
-    assert main(["verify", "scale", "--json", "--jobs", "1"]) == 0
+    assert main(["verify", "scale", "--json"]) == 0
     (layers / "scale.py").write_text("")
-    assert main(["verify", "Scale", "--json", "--jobs", "1"]) == 1
+    assert main(["verify", "Scale", "--json"]) == 1
     assert "differs" in capsys.readouterr().err
 
 
 def test_verify_shows_every_stage(spec, capsys):
-    assert main(["verify", spec, "--instances", "2", "--jobs", "1"]) == 0
+    assert main(["verify", spec, "--instances", "2"]) == 0
     out = capsys.readouterr().out
     assert all(stage in out for stage in ("symbolic", "exact", "numeric", "controls"))
-
-
-# ------------------------------------------------------------------ derive, audit, list, new
-def test_derive_shows_text_latex_and_json(capsys):
-    assert main(["derive", "linear"]) == 0
-    assert "Linear" in capsys.readouterr().out
-    assert main(["derive", "linear", "--without", "b", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)
-    assert main(["derive", "linear", "--latex"]) == 0
-    assert "\\section*{Linear}" in capsys.readouterr().out
-    assert main(["derive", "linear", "--without", "W"]) == 2
-    assert "not an optional parameter: b" in capsys.readouterr().err
-
-
-def test_audit_of_one(capsys):
-    assert main(["audit", "rms_norm_linear", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["name"] == "RMSNormLinear"
-    assert main(["audit", "rms_norm_linear", "--markdown"]) == 0
-    assert capsys.readouterr().out.startswith("| layer |")
-
-
-def test_which_shipped_layers_are_normalisers():
-    from truestep.commands_show import normalisers
-
-    names = {source.name for source in normalisers(shipped.shipped())}
-    assert {"layer_norm_linear", "batch_norm_linear", "dyt_linear"} <= names
-    assert not names & {"linear", "low_rank", "gated_linear", "multihead_attention"}
-
-
-def test_a_starter_spec_builds(folder, quick, capsys):
-    assert main(["new", "my_layer"]) == 0
-    assert main(["build", "my_layer.toml", "--out", "out"]) == 0
-    assert "AffineLikeMyLayer" in capsys.readouterr().out
-    before = (folder / "my_layer.toml").read_text()
-    assert main(["new", "my_layer"]) == 2
-    assert "not overwritten" in capsys.readouterr().err
-    assert (folder / "my_layer.toml").read_text() == before
-
-
-@pytest.mark.parametrize("name", ["../x", "1x", "a b", "class", "", "é"])
-def test_new_refuses_bad_names(name, folder):
-    assert main(["new", name]) in (0, 2)
-    assert all(re.fullmatch(r"\w+\.toml", file, re.A) for file in files(folder))
-
-
-# ------------------------------------------------------------------ the package
-def test_importing_truestep_stays_light():
-    code = (
-        "import sys, truestep; from truestep import AffineLikeLinear; AffineLikeLinear(2, 3)\n"
-        "print(sorted({'torch', 'sympy', 'jinja2'} & set(sys.modules)))"
-    )
-    done = python("-c", code)
-    assert done.stdout == "['torch']\n", done.stderr
-
-
-def test_truestep_exports_every_generated_class():
-    from truestep import layers
-
-    assert sorted(truestep.__all__) == sorted(["__version__", *layers.__all__])
-    assert all(hasattr(truestep, name) for name in truestep.__all__)
-    assert not hasattr(truestep, "Nonsense")
-
-
-def test_the_command_line_does_without_layers():
-    code = (
-        "import sys; sys.modules['truestep.layers'] = None\n"
-        "from truestep.cli import main; sys.exit(main(['list']))"
-    )
-    assert python("-c", code).returncode == 0
