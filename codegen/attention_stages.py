@@ -18,8 +18,9 @@ from sympy import Expr, Integer, Mul, Pow
 from derive.corrections import Correction, solve_corrections
 from derive.derivation import Derivation, derive
 from derive.errors import DerivationError
+from derive.fractions import cancel
 from derive.nodes import Contraction, Letter, Read, Softmax, reads
-from derive.normal import cancel, normal
+from derive.normal import normal
 from derive.program import Program
 from derive.resolve import resolve
 from derive.spec import Input, LayerSpec, Parameter, Stage, split_letters

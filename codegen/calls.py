@@ -27,7 +27,8 @@ def flattened(e: Contraction) -> Contraction:
         renamed = {x: x.fresh() if x in taken else x for x in factor.letters}
         letters += renamed.values()
         factors.append(substitute(factor.body, renamed))
-    return Contraction(Mul(*factors), *letters)
+    joined: Contraction = Contraction(Mul(*factors), *letters)
+    return joined
 
 
 def parameter_read(lowering: Lowering, factor: Expr) -> Read | None:

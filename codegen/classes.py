@@ -256,7 +256,7 @@ class ClassWriter:
 
     @functools.cached_property
     def windowed(self) -> frozenset[str]:
-        """Integer arguments that shape a window over one axis; torch takes a tuple of one there too."""
+        """Integer arguments that shape a window over one axis; a tuple of one serves there too."""
         names: set[str] = set()
         for letter in self.program.output.letters:
             tree = self.program.sizes[letter.size]

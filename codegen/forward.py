@@ -316,21 +316,11 @@ class ForwardWriter:
         if self.correction.frozen:
             value = value.with_code(f"{value.at(Level.ATOM)}.detach()")
         kernel_value = low.assign("kernel", value)
-        factor = low.assign(
-            "factor", kernel_value.with_code(f"torch.linalg.cholesky({kernel_value.code})")
-        )
+        self.singular = True
         z = low.arranged(z, (*site, rows))
-        column = f"{z.at(Level.ATOM)}.unsqueeze(-1).to({factor.code}.dtype)"
-        matrix = factor.code
-        missing = [a for a in site if a not in factor.axes]
-        if missing:
-            matrix = insert_axes(factor, (*site, rows, columns)).code
-        solved = f"torch.linalg.solve_triangular({matrix}, {column}, upper=False).squeeze(-1)"
-        result = low.assign(
-            # A copy: the backward pass needs the solution, and a ReLU in place would overwrite it.
-            "corrected",
-            z.with_code(f"{solved}.to({self.program.output.target}.dtype, copy=True)"),
-        )
+        matrix = insert_axes(kernel_value, (*site, rows, columns)).code
+        whitened = f"{low.helper('_whiten')}({matrix}, {z.code})"
+        result = low.assign("corrected", z.with_code(whitened))
         if len(rows) > 1:
             result = low.split(result)
         return result

@@ -38,14 +38,15 @@ BUILTINS = words("""
 NODES = (
     ast.Module | ast.Import | ast.ImportFrom | ast.alias | ast.ClassDef | ast.FunctionDef
     | ast.arguments | ast.arg | ast.keyword | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Expr
-    | ast.If | ast.For | ast.With | ast.withitem | ast.Return | ast.Raise | ast.Pass | ast.Name | ast.Attribute
+    | ast.If | ast.For | ast.Return | ast.Raise | ast.Pass | ast.Name | ast.Attribute
     | ast.Subscript | ast.Slice | ast.Starred | ast.Call | ast.Constant | ast.Tuple | ast.List
     | ast.Dict | ast.BinOp | ast.UnaryOp | ast.BoolOp | ast.Compare | ast.IfExp | ast.JoinedStr
     | ast.FormattedValue | ast.ListComp | ast.GeneratorExp | ast.comprehension | ast.expr_context
-    | ast.operator | ast.unaryop | ast.boolop | ast.cmpop
+    | ast.With | ast.withitem | ast.operator | ast.unaryop | ast.boolop | ast.cmpop
 )  # fmt: skip
 TORCH = words("""
-    Tensor abs amax amin arange atan2 bfloat16 bool bmm broadcast_shapes broadcast_tensors cat
+    autocast Tensor abs amax amin arange atan2 bfloat16 bool bmm broadcast_shapes
+    broadcast_tensors cat
     ceil chunk clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye
     flatten float16 float32 float64 floor full full_like get_default_dtype int64 linalg log log1p
     logsumexp long matmul max maximum mean min minimum movedim ones ones_like outer permute pow
@@ -77,7 +78,8 @@ MEMBERS = {
 METHODS = TORCH | words("""
     T add amax append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
     div double dtype expand expand_as extend float gather half index index_add index_put
-    index_select insert is_complex is_contiguous is_cuda is_floating_point item items keys layout
+    index_select info insert is_complex is_contiguous is_cuda is_floating_point is_meta item items
+    keys layout
     masked_fill mH mT mul narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero
     norm numel repeat repeat_interleave requires_grad requires_grad_ reset_parameters roll
     scatter_add select shape size stride sub tensor_split to type type_as unbind unfold values

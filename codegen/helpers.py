@@ -10,11 +10,26 @@ def _widen(x: Tensor) -> Tensor:
     """At least float32, so that sums of squares neither overflow nor lose small terms."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 ''',
+    "_no_autocast": '''
+def _no_autocast(x: Tensor) -> torch.autocast:
+    """A block without autocast, which rounds to half precision, where sums of squares overflow."""
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
+''',
     "_inverse_root": '''
 def _inverse_root(x: Tensor, degree: float) -> Tensor:
     """The power x ** (-1 / degree) of x >= 0; 0 where x is 0, with finite gradients everywhere."""
     x = x.masked_fill(x <= 0, math.inf)  # below 0 by rounding alone
     return torch.rsqrt(x) if degree == 2 else torch.pow(x, -1 / degree)
+''',
+    "_whiten": '''
+def _whiten(kernel: Tensor, z: Tensor) -> Tensor:
+    """L⁻¹ z with the Cholesky factor of kernel = L Lᵀ, and 0 where the kernel is singular."""
+    singular = (torch.linalg.cholesky_ex(kernel.detach()).info != 0)[..., None, None]
+    identity = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
+    factor = torch.linalg.cholesky(torch.where(singular, identity, kernel))
+    column = z.unsqueeze(-1).to(kernel.dtype)
+    solved: Tensor = torch.linalg.solve_triangular(factor, column, upper=False)
+    return solved.masked_fill(singular, 0).squeeze(-1).to(z.dtype)
 ''',
     "_take": '''
 def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:

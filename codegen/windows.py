@@ -260,7 +260,7 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
 def depthwise(
     lowering: Lowering, w: Window, matrix: Value, bound: set[Letter], bias: Value | None
 ) -> Found:
-    """Σ_k W[o, k] x[n, o, stride p + dilation k - padding]: one kernel a channel, one group each."""
+    """Σ_k W[o, k] x[n, o, stride p + dilation k - padding]: one kernel and group a channel."""
     kernels = tuple((s.kernel,) for s in w.slides)
     if w.group is not None or w.channel is None or bound != {s.kernel for s in w.slides}:
         return None
@@ -358,7 +358,7 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
         # Autocast would round the squares to half precision, where they overflow.
         sums = lowering.name("sums")
         lowering.statements.append(
-            f"with torch.autocast({value.code}.device.type, enabled=False): {sums} = {call}"
+            f"with {lowering.helper('_no_autocast')}({value.code}): {sums} = {call}"
         )
         call = sums
     out = tuple((s.out,) for s in w.slides)

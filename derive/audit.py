@@ -19,8 +19,9 @@ from sympy import Expr, Integer, Mul, Symbol
 from derive.errors import DerivationError
 from derive.evaluate import Array, Evaluator, run_program
 from derive.formula import formula
+from derive.fractions import cancel
 from derive.nodes import Letter, reads, size_symbol
-from derive.normal import cancel, inline, normal
+from derive.normal import inline, normal
 from derive.program import Program, Tensor
 from derive.rank import complete_sizes, random_sizes, random_tensors, unchanged_by_scale
 from derive.resolve import resolve
@@ -202,7 +203,7 @@ def freedom_lost(program: Program, instances: int = 6) -> Expr:
 def _measure(program: Program, rng: np.random.Generator) -> tuple[dict[str, int], int]:
     """Sizes, and the number of input directions that move no output there."""
     x = program.inputs[0]
-    # Two values with their mean taken away and normalised are 1 and -1: three are the least to tell.
+    # Two values, centred and normalised, are 1 and -1 always: three are the least to tell.
     for _ in range(200):
         sizes, symbols = random_sizes(program, rng, 3, 5)
         if all(sizes[letter.size] >= 3 for letter in x.letters):

@@ -119,7 +119,7 @@ def derive(spec: LayerSpec, absent: frozenset[str] = frozenset()) -> Derivation:
 
 
 def with_all_inputs(program: Program, full: Program) -> Program:
-    """The program with the inputs of the full layer too: a layer is called alike in every variant."""
+    """The program with the full layer's inputs too: every variant of a layer is called alike."""
     missing = [t for t in full.inputs if t.name not in program.tensors]
     if not missing:
         return program

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 
@@ -41,3 +42,24 @@ class SpecError(TruestepError):
 
 class DerivationError(TruestepError):
     """A derivation or a proof step that did not go through; nothing may be built on it."""
+
+
+def find_line(text: str | None, symbol: str, *, key: bool = False) -> int | None:
+    """The first line of a file that holds a symbol as a word, counted from 1.
+
+    Args:
+        text: The file's content.
+        symbol: What to look for.
+        key: Whether the symbol must be the key of an entry, as in ``symbol = ...``.
+    """
+    if not text or not symbol:
+        return None
+    word = re.escape(symbol)
+    if key:
+        pattern = re.compile(rf"""^\s*["']?{word}["']?\s*=""")
+    else:
+        pattern = re.compile(rf"(?<![A-Za-z0-9_]){word}(?![A-Za-z0-9_])")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if pattern.search(line.split("#", 1)[0]):
+            return number
+    return None

@@ -1,7 +1,7 @@
 """Values of symbolic expressions at concrete sizes, by brute force over every letter.
 
-This is the slow, plain reading of the notation: each letter is an array axis, each sum adds up, each
-read outside a tensor's range is 0. It knows nothing of derivations or of generated code, so it can
+This is the slow, plain reading of the notation: each letter is an array axis, each sum adds up,
+each read outside a tensor's range is 0. It knows nothing of derivations or of generated code, so it can
 judge both. The arithmetic is that of a :class:`Field`: float64, or residues modulo a prime.
 """
 
@@ -156,10 +156,12 @@ class Evaluator:
         return array.reshape([self.sizes[x.size] if x in value.letters else 1 for x in letters])
 
     def pair(self, a: Named, b: Named) -> tuple[tuple[Letter, ...], Array, Array]:
+        """Two arrays over the letters of both."""
         letters = a.letters + tuple(x for x in b.letters if x not in a.letters)
         return letters, self.align(a, letters), self.align(b, letters)
 
     def constant(self, value: Any) -> Named:
+        """A number of the field."""
         return Named((), np.array(value, dtype=self.field.dtype))
 
     def of(self, e: Expr) -> Named:
@@ -208,6 +210,7 @@ class Evaluator:
         return here.read(Read(Symbol(name), *indices))
 
     def symbol(self, e: Symbol) -> Any:
+        """The value of a size, hyperparameter or unknown."""
         name = e.name
         if name.startswith("size(") and name[5:-1] in self.sizes:
             return self.sizes[name[5:-1]]
@@ -216,6 +219,7 @@ class Evaluator:
         return self.symbols[name]
 
     def fold(self, e: Expr) -> Named:
+        """A sum or product, operand by operand."""
         result = self.of(e.args[0])
         for argument in e.args[1:]:
             letters, a, b = self.pair(result, self.of(argument))
@@ -224,6 +228,7 @@ class Evaluator:
         return result
 
     def power(self, e: Pow) -> Named:
+        """A rational power."""
         if not e.exp.is_Rational:
             raise DerivationError(f"the power {e.exp} is no number")
         base = self.of(e.base)

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 from sympy import Add, Expr, Integer, Mul, Symbol
 
+from derive.fractions import factored
 from derive.nodes import Delta
-from derive.normal import factored
 from derive.notation import ATOM, MUL, POWER, Notation
 from derive.program import Program
 

@@ -10,8 +10,8 @@ import sympy
 from sympy import Expr, Integer, Rational, Symbol
 
 from derive import grammar as g
+from derive.functions import FUNCTIONS
 from derive.nodes import (
-    FUNCTIONS,
     Contraction,
     Delta,
     Letter,
@@ -47,11 +47,13 @@ class Lowering:
     letters: dict[str, Letter] = field(default_factory=dict)
 
     def letter(self, name: str) -> Letter:
+        """The letter of a name, in its size class."""
         if name not in self.letters:
             self.letters[name] = Letter(name, self.sizes.add(name))
         return self.letters[name]
 
     def expression(self, tree: g.Tree) -> Expr:
+        """A tree as an expression."""
         if isinstance(tree, g.Number):
             return Rational(tree.value.numerator, tree.value.denominator)
         if isinstance(tree, g.SizeOf):
@@ -85,11 +87,13 @@ class Lowering:
         return self.reduction(tree)
 
     def checked(self, value: Expr, name: str) -> Expr:
+        """A value, refused where it is not real."""
         if value.is_real is False or value.has(sympy.zoo, sympy.oo, sympy.nan, sympy.I):
             self.fail(f"`{name}` is not real here", name, "check its argument")
         return value
 
     def scalar(self, tree: g.Name) -> Expr:
+        """A bare name: a hyperparameter, or an index in the wrong place."""
         hyper = self.spec.hyperparameters
         if tree.name in hyper:
             return hyper_symbol(tree, hyper[tree.name], self.fail)
@@ -98,6 +102,7 @@ class Lowering:
         )
 
     def reduction(self, tree: g.Reduction) -> Expr:
+        """A sum, mean, maximum or softmax."""
         letters = tuple(self.letter(x) for x in tree.letters)
         body = self.expression(tree.body)
         missing = [x for x in letters if x not in body.free_symbols]
@@ -118,6 +123,7 @@ class Lowering:
         return value
 
     def read(self, tree: g.Reference) -> Expr:
+        """An element of a tensor; off the lattice of its axis it is 0."""
         name = tree.tensor
         kind = self.kinds[name]
         deltas: list[Expr] = []
@@ -156,6 +162,7 @@ class Lowering:
         return self.affine(tree, letters=True), divisor
 
     def affine(self, tree: g.Tree, *, letters: bool) -> Expr:
+        """An integer-affine expression; ``letters`` tells whether indices may occur in it."""
         bad = "an index must be integer-affine in the indices and hyperparameters"
         remedy = "write e.g. stride*p + dilation*k - padding"
         if isinstance(tree, g.Number):

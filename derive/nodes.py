@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sympy
-from sympy import Add, Expr, Function, Integer, Mul, Symbol
+from sympy import Add, Expr, Integer, Mul, Symbol
 from sympy.printing.precedence import PRECEDENCE
 
 _FRESH = itertools.count(1)
@@ -32,7 +32,8 @@ class Letter(Symbol):
     __slots__ = ("mark", "size")
 
     def __new__(cls, name: str, size: str, mark: str = "") -> Letter:
-        # Symbol.__xnew__ deduces the assumptions anew for each symbol; every letter has the same ones.
+        """A letter; equal arguments make equal letters."""
+        # Symbol.__xnew__ deduces assumptions anew for each symbol; all letters have the same ones.
         letter: Letter = Expr.__new__(cls)
         letter.name = name
         letter._assumptions = _INDEX._assumptions.copy()
@@ -140,6 +141,7 @@ class Delta(Expr):
     is_finite = True
 
     def __new__(cls, difference: Expr) -> Expr:
+        """1 or 0 where that can be seen, else a bracket of canonical sign."""
         if any(f.is_Add for t in Add.make_args(difference) for f in Mul.make_args(t)[1:]):
             difference = sympy.expand(difference)
         if difference.is_Number:
@@ -204,12 +206,14 @@ class Contraction(Expr):
     @property
     def free_symbols(self) -> set[Symbol]:
         """Symbols that occur free, that is, without the bound letters."""
-        return self.body.free_symbols - set(self.letters)
+        free: set[Symbol] = self.body.free_symbols - set(self.letters)
+        return free
 
     @property
     def is_nonnegative(self) -> bool | None:
         """True where every summand is."""
-        return self.body.is_nonnegative
+        sign: bool | None = self.body.is_nonnegative
+        return sign
 
     def _eval_derivative(self, symbol: Symbol) -> Expr:
         return Contraction(self.body.diff(symbol), *self.letters)
@@ -250,7 +254,8 @@ class Softmax(Expr):
     @property
     def free_symbols(self) -> set[Symbol]:
         """Symbols that occur free."""
-        return (self.body.free_symbols - {self.args[1]}) | self.args[2].free_symbols
+        free: set[Symbol] = self.body.free_symbols - {self.args[1]}
+        return free | self.args[2].free_symbols
 
     def expanded(self) -> Expr:
         """The quotient that the softmax stands for."""
@@ -294,10 +299,12 @@ class MaxOver(Expr):
     @property
     def free_symbols(self) -> set[Symbol]:
         """Symbols that occur free."""
-        return self.body.free_symbols - set(self.letters)
+        free: set[Symbol] = self.body.free_symbols - set(self.letters)
+        return free
 
     def _sympystr(self, printer: Any) -> str:
-        return f"max_{{{','.join(printer._print(x) for x in self.letters)}}} ({printer._print(self.body)})"
+        letters = ",".join(printer._print(x) for x in self.letters)
+        return f"max_{{{letters}}} ({printer._print(self.body)})"
 
     def _latex(self, printer: Any, exp: str | None = None) -> str:
         power = rf"^{{{exp}}}" if exp is not None else ""
@@ -306,113 +313,6 @@ class MaxOver(Expr):
 
 
 BINDERS = (Contraction, Softmax, MaxOver)
-
-
-class Step(Function):
-    """Heaviside step, 1 where the argument is positive and 0 elsewhere; idempotent."""
-
-    is_real = True
-    is_nonnegative = True
-    is_finite = True
-    nargs = 1
-
-    @classmethod
-    def eval(cls, argument: Expr) -> Expr | None:
-        """Canonical sign: Step(-a) = 1 - Step(a), which holds but on the measure-zero set a = 0."""
-        if argument.is_positive:
-            return Integer(1)
-        if argument.is_nonpositive:
-            return Integer(0)
-        if argument.could_extract_minus_sign():
-            return Integer(1) - cls(-argument)
-        return None
-
-    def _eval_power(self, exponent: Expr) -> Expr | None:
-        return self if exponent.is_positive else None
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Zero almost everywhere."""
-        return Integer(0)
-
-
-class relu(Function):  # noqa: N801 - printed name
-    """max(x, 0)."""
-
-    is_real = True
-    is_nonnegative = True
-    is_finite = True
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Step function."""
-        return Step(self.args[0])
-
-
-class sigmoid(Function):  # noqa: N801 - printed name
-    """1 / (1 + exp(-x))."""
-
-    is_real = True
-    is_positive = True
-    is_finite = True
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """sigmoid(x) (1 - sigmoid(x))."""
-        return self * (1 - self)
-
-
-class silu(Function):  # noqa: N801 - printed name
-    """x sigmoid(x)."""
-
-    is_real = True
-    is_finite = True
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """sigmoid(x) (1 + x (1 - sigmoid(x)))."""
-        x = self.args[0]
-        return sigmoid(x) * (1 + x * (1 - sigmoid(x)))
-
-
-class gelu(Function):  # noqa: N801 - printed name
-    """x Φ(x) with the normal distribution function Φ."""
-
-    is_real = True
-    is_finite = True
-    nargs = 1
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Φ(x) + x φ(x)."""
-        x = self.args[0]
-        density = sympy.exp(-(x**2) / 2) / sympy.sqrt(2 * sympy.pi)
-        return (1 + sympy.erf(x / sympy.sqrt(2))) / 2 + x * density
-
-
-class maximum(Function):  # noqa: N801 - printed name
-    """The larger of two numbers."""
-
-    is_real = True
-    is_finite = True
-    nargs = 2
-
-    def fdiff(self, argindex: int = 1) -> Expr:
-        """Step function of the winner."""
-        a, b = self.args
-        return Step(a - b) if argindex == 1 else Step(b - a)
-
-
-FUNCTIONS: dict[str, Any] = {
-    "sqrt": sympy.sqrt,
-    "exp": sympy.exp,
-    "log": sympy.log,
-    "tanh": sympy.tanh,
-    "erf": sympy.erf,
-    "sigmoid": sigmoid,
-    "relu": relu,
-    "gelu": gelu,
-    "silu": silu,
-    "max": maximum,
-}
 
 
 def substitute(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:

@@ -1,7 +1,7 @@
 """The normal form: sums closed, Kronecker deltas contracted, fractions cancelled.
 
-A normal expression is a polynomial in *atoms*: reads, deltas, functions of normal expressions, powers
-of sums, and *connected* sums, i.e. :class:`~derive.nodes.Contraction` nodes whose summand does not
+A normal expression is a polynomial in *atoms*: reads, deltas, functions of normal expressions,
+powers of sums, and *connected* sums, i.e. :class:`~derive.nodes.Contraction` nodes whose summand does not
 split into parts that share no bound letter. Equal sums get equal bound letters, so that equal
 things compare equal and cancel. What does not come out equal here is not called different: equality
 is decided elsewhere, by exact evaluation.
@@ -17,6 +17,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, Symbol
 
 from derive.errors import DerivationError
+from derive.fractions import cancel, factored
 from derive.nodes import (
     BINDERS,
     Contraction,
@@ -74,7 +75,8 @@ def expand(expression: Expr) -> Expr:
         )
     if expression.is_Add and len(expression.args) > MAX_TERMS:
         raise DerivationError(
-            f"the expression has more than {MAX_TERMS} terms; split the layer into smaller ones or lower its powers"
+            f"the expression has more than {MAX_TERMS} terms; "
+            "split the layer into smaller ones or lower its powers"
         )
     if expression.is_Add:
         return Add(*(_clean(t) for t in expression.args))
@@ -135,54 +137,6 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     return base**exponent
 
 
-# ---------------------------------------------------------------------- fractions
-@functools.lru_cache(maxsize=1 << 12)
-def cancel(expression: Expr) -> Expr:
-    """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
-    if not _has_denominator(expression):
-        return expression
-    atoms: dict[Expr, Symbol] = {}
-
-    def hide(node: Expr) -> Expr:
-        if node.is_number or node.is_Symbol:
-            return node
-        if isinstance(node, Add | Mul):
-            return node.func(*(hide(a) for a in node.args))
-        if isinstance(node, Pow) and node.exp.is_Rational:
-            return Pow(hide(node.base), node.exp)
-        if node not in atoms:
-            assumptions = {"real": True}
-            if node.is_positive:
-                assumptions = {"positive": True}
-            atoms[node] = sympy.Dummy(f"a{len(atoms)}", **assumptions)
-        return atoms[node]
-
-    top, bottom = sympy.fraction(sympy.cancel(sympy.together(hide(expression))))
-    if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(
-        Add.make_args(bottom)
-    ):
-        top, bottom = sympy.expand(-top), sympy.expand(-bottom)
-    # Letters stay letters: only our dummies are put back.
-    return (top / bottom).xreplace({v: k for k, v in atoms.items()})
-
-
-def _has_denominator(expression: Expr) -> bool:
-    for node in _surface(expression):
-        if isinstance(node, Pow) and (
-            node.exp.could_extract_minus_sign() or not node.exp.is_Integer
-        ):
-            return True
-    return False
-
-
-def _surface(expression: Expr) -> Iterable[Expr]:
-    """The nodes above the atoms."""
-    yield expression
-    if isinstance(expression, Add | Mul | Pow):
-        for argument in expression.args:
-            yield from _surface(argument)
-
-
 # ---------------------------------------------------------------------- sums
 def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     """Σ over ``letters`` of a normal ``body``, closed as far as it goes."""
@@ -229,31 +183,6 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
     used = [x for x in letters if x in dependent.free_symbols]
     unused = [size_symbol(x.size) for x in letters if x not in used]
     return constant * Mul(*unused) * rename_bound(Contraction(factored(dependent), *used))
-
-
-@functools.lru_cache(maxsize=1 << 12)
-def factored(expression: Expr) -> Expr:
-    """Numerator and denominator in factored form, e.g. (x - m)²/(v + ε)."""
-    atoms: dict[Expr, Symbol] = {}
-
-    def hide(node: Expr) -> Expr:
-        if isinstance(node, Add | Mul):
-            return node.func(*(hide(a) for a in node.args))
-        if isinstance(node, Pow) and node.exp.is_Integer:
-            return Pow(hide(node.base), node.exp)
-        if node.is_number or (node.is_Symbol and not isinstance(node, Letter)):
-            return node
-        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}", real=True))
-
-    hidden = hide(expression)
-    if len(atoms) > 8:
-        return expression
-    top, bottom = sympy.fraction(sympy.factor(hidden))
-    if sum(t.could_extract_minus_sign() for t in Add.make_args(sympy.expand(bottom))) * 2 > len(
-        Add.make_args(sympy.expand(bottom))
-    ):
-        top, bottom = sympy.factor(-top), sympy.factor(-bottom)
-    return (top / bottom).xreplace({v: k for k, v in atoms.items()})
 
 
 def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:

@@ -25,7 +25,7 @@ MAX_ORDERS = 24  # of the letters of one sum
 DECIMAL_FROM = 100  # a terminating fraction with a larger denominator was written as a decimal
 
 
-class Notation(Printer):  # type: ignore[misc]
+class Notation(Printer):
     """What the three notations share: order, brackets, fractions and the names of letters.
 
     Args:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import NoReturn
 
+from derive.functions import FUNCTIONS
 from derive.grammar import (
     Call,
     Name,
@@ -25,7 +26,6 @@ from derive.grammar import (
     product,
     total,
 )
-from derive.nodes import FUNCTIONS
 
 REDUCTIONS = ("sum", "mean", "max", "softmax")
 MAX_NODES = 2000

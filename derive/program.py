@@ -108,7 +108,7 @@ class Program:
 
     @functools.cached_property
     def softmax_axes(self) -> Mapping[str, int]:
-        """Line → the axis along which it sums to 1, for lines that are a softmax and nothing else."""
+        """Line → the axis along which it sums to 1, for lines that are just a softmax."""
         return {
             line.target: line.letters.index(line.value.args[2])
             for line in self.lines

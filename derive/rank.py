@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -26,15 +25,14 @@ def random_sizes(
     Args:
         program: The layer.
         rng: Source of randomness.
-        low, high: Inclusive range of sizes drawn directly; sizes read off inputs are drawn larger
-            where a computed size depends on them.
+        low: The least size that is drawn.
+        high: The largest; sizes read off inputs are drawn larger where a computed size depends on
+            them.
 
     Raises:
         DerivationError: If no fitting sizes are found.
     """
-    for attempt in itertools.count():
-        if attempt == 500:
-            raise DerivationError("no sizes found that fit the formulas in [sizes]")
+    for _ in range(500):
         symbols = {k: v for k, v in hyper_values(program).items()}
         sizes: dict[str, int] = {}
         wide = {
@@ -68,10 +66,11 @@ def random_sizes(
                 symbols.setdefault(top.name, factor * int(rng.integers(1, 4)))
         if complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values()):
             return sizes, symbols
+    raise DerivationError("no sizes found that fit the formulas in [sizes]")
 
 
 def complete_sizes(program: Program, sizes: dict[str, int], symbols: dict[str, Any]) -> bool:
-    """Fill in computed sizes; false if one cannot be computed or a composed size does not divide."""
+    """Fill in computed sizes; false if one cannot be found or a composed size does not divide."""
     pending = [s for s in program.sizes if s not in sizes]
     while pending:
         for size in pending:
@@ -110,7 +109,7 @@ def hyper_values(program: Program) -> dict[str, Any]:
 def random_tensors(
     program: Program, sizes: dict[str, int], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Normal random inputs and parameters over their logical axes; tokens uniform in their range."""
+    """Normal random inputs and parameters over logical axes; tokens uniform in their range."""
     tensors: dict[str, Any] = {}
     for tensor in (*program.inputs, *program.parameters):
         shape = tuple(sizes[x.size] for x in tensor.letters)
@@ -166,9 +165,10 @@ def witness_parameters(program: Program, expression: Expr) -> bool:
     except DerivationError:
         # An ansatz's unknown has no value: nothing can be shown.
         return False
-    redrawn = {t.name: rng.standard_normal(first.tensors[t.name].shape) for t in program.parameters}
-    inputs = {t.name: first.tensors[t.name] for t in program.inputs}
-    second = with_lines(program, Evaluator(first.sizes, {**inputs, **redrawn}, first.symbols))
+    moved = {t.name: first.tensors[t.name] for t in program.inputs}
+    for t in program.parameters:
+        moved[t.name] = np.asarray(rng.standard_normal(first.tensors[t.name].shape))
+    second = with_lines(program, Evaluator(first.sizes, moved, first.symbols))
     return _differ(program, expression, first, second)
 
 
@@ -204,7 +204,10 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
             rank = int(np.linalg.matrix_rank(matrix, hermitian=True))
             if rank < width:
                 where = ", ".join(f"size({k})={v}" for k, v in sorted(sizes.items()))
-                return f"K(s,s) has rank {rank} < {width} at random points (e.g. {where}): no Λ makes it c·I"
+                return (
+                    f"K(s,s) has rank {rank} < {width} at random points (e.g. {where}): "
+                    "no Λ makes it c·I"
+                )
     return ""
 
 

@@ -172,12 +172,11 @@ class _Resolver:
         if name not in self.kinds:
             self.spec.check_name(name, "forward")
             self.kinds[name] = "parameter" if name in self.spec.parameters else "input"
-        if name not in self.axes:
-            if all(g.is_plain(index) for axis in reference.indices for index in axis):
-                self.axes[name] = tuple(
-                    tuple(i.name for i in axis if isinstance(i, g.Name))
-                    for axis in reference.indices
-                )
+        plain = all(g.is_plain(index) for axis in reference.indices for index in axis)
+        if name not in self.axes and plain:
+            self.axes[name] = tuple(
+                tuple(i.name for i in axis if isinstance(i, g.Name)) for axis in reference.indices
+            )
         for index in (i for axis in reference.indices for i in axis):
             for inner in g.references(index):
                 if self.kinds.setdefault(inner.tensor, "token") != "token":

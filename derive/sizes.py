@@ -1,4 +1,4 @@
-"""The size of every axis: letters that address one axis share a class, and classes have formulas."""
+"""The size of every axis: letters of one axis share a class, and classes have formulas."""
 
 from __future__ import annotations
 

@@ -4,170 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import json
-import keyword
 import re
 import tomllib
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from derive.errors import SpecError
+from derive.entries import INITS, Input, Parameter, Stage, split_axes, split_letters
+from derive.errors import SpecError, find_line
+from derive.names import MODULE_ATTRIBUTES, control_character, name_problem
+
+__all__ = [
+    "CORRECTIONS",
+    "INITS",
+    "KEYS",
+    "LAYOUTS",
+    "Hyperparameter",
+    "Input",
+    "LayerSpec",
+    "Parameter",
+    "Stage",
+    "load_spec",
+    "read_spec",
+    "split_letters",
+]
 
 Hyperparameter = int | float | bool | tuple[int, ...]
 
-# Attributes that ``torch.nn.Module`` itself uses: a parameter of that name would shadow them.
-MODULE_ATTRIBUTES = frozenset(
-    [
-        "T_destination",
-        "add_module",
-        "apply",
-        "bfloat16",
-        "buffers",
-        "call_super_init",
-        "children",
-        "compile",
-        "cpu",
-        "cuda",
-        "double",
-        "dump_patches",
-        "eval",
-        "extra_repr",
-        "factory_kwargs",
-        "float",
-        "forward",
-        "get_buffer",
-        "get_extra_state",
-        "get_parameter",
-        "get_submodule",
-        "half",
-        "ipu",
-        "load_state_dict",
-        "modules",
-        "mtia",
-        "named_buffers",
-        "named_children",
-        "named_modules",
-        "named_parameters",
-        "parameters",
-        "register_backward_hook",
-        "register_buffer",
-        "register_forward_hook",
-        "register_forward_pre_hook",
-        "register_full_backward_hook",
-        "register_full_backward_pre_hook",
-        "register_load_state_dict_post_hook",
-        "register_load_state_dict_pre_hook",
-        "register_module",
-        "register_parameter",
-        "register_state_dict_post_hook",
-        "register_state_dict_pre_hook",
-        "requires_grad_",
-        "reset_parameters",
-        "set_extra_state",
-        "set_submodule",
-        "share_memory",
-        "state_dict",
-        "to",
-        "to_empty",
-        "train",
-        "training",
-        "type",
-        "xpu",
-        "zero_grad",
-    ]
-)
-RESERVED = frozenset(
-    [
-        "self",
-        "torch",
-        "nn",
-        "F",
-        "Tensor",
-        "math",
-        "device",
-        "dtype",
-        "size",
-        "sum",
-        "mean",
-        "max",
-        "softmax",
-        "None",
-        "True",
-        "False",
-        "radius",
-    ]
-)
-INITS = ("uniform", "zeros", "ones", "normal")
-KEYS = frozenset(
-    [
-        "name",
-        "summary",
-        "source",
-        "forward",
-        "site",
-        "unit",
-        "parameters",
-        "sizes",
-        "hyperparameters",
-        "inputs",
-        "classes",
-        "stages",
-        "layout",
-    ]
-)
 CORRECTIONS = ("affine-like", "norm-like", "unit-gauge", "matrix-gauge")
 LARGEST = 10**9
 LAYOUTS = ("attention",)
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A learnable tensor of a spec.
-
-    Attributes:
-        torch: The attribute's name in the module, which is its key in the state dict.
-        optional: Whether the layer exists without it too (``bias=False``).
-        init: ``uniform`` in ±1/√fan_in (torch's own for affine layers), ``zeros``, ``ones``, ``normal``.
-        fan_in: Letters whose sizes multiply to the fan-in; empty: the letters contracted with it.
-        axes: The letters of its axes, needed only where it is read at index expressions alone.
-    """
-
-    torch: str
-    optional: bool = False
-    init: str = "uniform"
-    fan_in: tuple[str, ...] = ()
-    axes: tuple[tuple[str, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class Input:
-    """The axes of an input that is read at index expressions.
-
-    Attributes:
-        axes: One entry a storage axis; an entry of several letters composes them.
-        padded_by: The hyperparameter that says how far reads overrun the ends, if the layer offers
-            ``padding_mode`` and ``padding="same"``; every padding mode only changes what is read.
-    """
-
-    axes: tuple[tuple[str, ...], ...]
-    padded_by: str = ""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Some lines of a spec that form a layer of their own, with its sites and units.
-
-    Attributes:
-        lines: The names that the lines define, in the order of ``forward``; the last is the output.
-        site, unit: As in :class:`LayerSpec`, for that output.
-    """
-
-    lines: tuple[str, ...]
-    site: tuple[str, ...]
-    unit: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -219,8 +87,8 @@ class LayerSpec:
             self._check_text(key, getattr(self, key))
         self.check_name(self.name, "name")
         if self.layout and self.layout not in LAYOUTS:
-            known = ", ".join(LAYOUTS)
-            raise self.error(f"unknown layout `{self.layout}`", "layout", f"one of {known}, or none")
+            remedy = f"one of {', '.join(LAYOUTS)}, or leave the key out"
+            raise self.error(f"unknown layout `{self.layout}`", "layout", remedy)
         if not self.forward.strip():
             raise self.error("`forward` is empty", "forward", "write z[n, i] = ... there")
         for key in ("parameters", "sizes", "hyperparameters", "inputs", "classes", "stages"):
@@ -244,7 +112,9 @@ class LayerSpec:
         for kind, name in self.classes.items():
             if kind not in CORRECTIONS:
                 known = ", ".join(CORRECTIONS)
-                raise self.error(f"unknown correction `{kind}` in [classes]", kind, f"one of {known}")
+                raise self.error(
+                    f"unknown correction `{kind}` in [classes]", kind, f"one of {known}"
+                )
             self.check_name(name, "classes")
         self._check_collisions()
 
@@ -258,28 +128,19 @@ class LayerSpec:
         return SpecError(problem, symbol, remedy, self.file, line)
 
     def _check_text(self, key: str, value: str) -> None:
-        for character in value:
-            if character == "\n" and key == "forward":
-                continue
-            if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp"):
-                raise self.error(
-                    f"`{key}` holds the control character U+{ord(character):04X}",
-                    key,
-                    "remove it; one line of printable text is wanted",
-                )
+        odd = control_character(value, allowed="\n" if key == "forward" else "")
+        if odd:
+            raise self.error(
+                f"`{key}` holds the control character U+{ord(odd):04X}",
+                key,
+                "remove it; one line of printable text is wanted",
+            )
 
     def check_name(self, name: Any, where: str) -> None:
         """Refuse a name that is no ASCII identifier, a keyword or reserved."""
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
-            raise self.error(
-                f"{where}: a name must be an ASCII identifier that starts with a letter",
-                str(name),
-                "use the letters a-z, digits and _",
-            )
-        if keyword.iskeyword(name) or (keyword.issoftkeyword(name) and where != "letter"):
-            raise self.error(f"{where}: `{name}` is a Python keyword", name, "choose another name")
-        if name in RESERVED or name.endswith("__"):
-            raise self.error(f"{where}: `{name}` is reserved", name, "choose another name")
+        found = name_problem(name, where)
+        if found is not None:
+            raise self.error(found[0], str(name), found[1])
 
     def _parameters(self) -> Iterator[tuple[str, Parameter]]:
         if not self.parameters:
@@ -288,10 +149,9 @@ class LayerSpec:
                 "parameters",
                 'write [parameters] and W = { torch = "weight" }',
             )
-        for symbol, entry in self.parameters.items():
+        for symbol, given in self.parameters.items():
             self.check_name(symbol, "parameters")
-            if isinstance(entry, Parameter):
-                entry = {f.name: getattr(entry, f.name) for f in fields(Parameter)}
+            entry = vars(given) if isinstance(given, Parameter) else given
             if not isinstance(entry, Mapping):
                 raise self.error(
                     f"parameter `{symbol}` must be a table",
@@ -342,14 +202,13 @@ class LayerSpec:
         raise self.error(f"{where} must be axes in one string", where, 'write "n (g c) l"')
 
     def _hyperparameters(self) -> Iterator[tuple[str, Hyperparameter]]:
-        for name, value in self.hyperparameters.items():
+        for name, given in self.hyperparameters.items():
             self.check_name(name, "hyperparameters")
             if name in MODULE_ATTRIBUTES:
                 raise self.error(
                     f"hyperparameter `{name}` is an attribute of torch.nn.Module", name, "rename it"
                 )
-            if isinstance(value, list):
-                value = tuple(value)
+            value = tuple(given) if isinstance(given, list) else given
             whole = isinstance(value, tuple) and value and all(type(v) is int for v in value)
             if not (isinstance(value, int | float) or whole):
                 raise self.error(
@@ -368,13 +227,12 @@ class LayerSpec:
             yield name, value
 
     def _inputs(self) -> Iterator[tuple[str, Input]]:
-        for symbol, entry in self.inputs.items():
+        for symbol, given in self.inputs.items():
             self.check_name(symbol, "inputs")
-            if isinstance(entry, Input):
-                yield symbol, entry
+            if isinstance(given, Input):
+                yield symbol, given
                 continue
-            if isinstance(entry, str):
-                entry = {"axes": entry}
+            entry = {"axes": given} if isinstance(given, str) else given
             if not isinstance(entry, Mapping) or not isinstance(entry.get("axes"), str):
                 raise self.error(
                     f"input `{symbol}` must name its axes", symbol, f'write {symbol} = "n c l"'
@@ -423,7 +281,8 @@ class LayerSpec:
         for symbol, parameter in self.parameters.items():
             if parameter.torch in seen:
                 raise self.error(
-                    f"`{seen[parameter.torch]}` and `{symbol}` are both stored as `{parameter.torch}`",
+                    f"`{seen[parameter.torch]}` and `{symbol}` are both stored as "
+                    f"`{parameter.torch}`",
                     symbol,
                     "give each its own torch name",
                 )
@@ -437,7 +296,7 @@ class LayerSpec:
             flag = self.hyperparameters.get(parameter.torch)
             if flag is not None and not (isinstance(flag, bool) and parameter.optional):
                 raise self.error(
-                    f"hyperparameter `{parameter.torch}` hides the parameter stored under that name",
+                    f"hyperparameter `{parameter.torch}` hides the parameter of that name",
                     parameter.torch,
                     "rename one, or make the parameter optional and the flag a boolean",
                 )
@@ -453,7 +312,7 @@ class LayerSpec:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content (not of the file's comments or layout), in hexadecimal."""
+        """SHA-256 of the content (not of the file's comments or spacing), in hexadecimal."""
         data = {
             "name": self.name,
             "summary": self.summary,
@@ -481,38 +340,8 @@ class LayerSpec:
         return replace(self, **changes)
 
 
-def split_letters(text: Any) -> tuple[str, ...]:
-    """``"n p"``, ``"n, p"`` and ``"(g o)"`` → the letters, in order."""
-    if isinstance(text, str):
-        return tuple(re.findall(r"[^\s,()]+", text))
-    return tuple(text)
-
-
-def split_axes(text: str) -> tuple[tuple[str, ...], ...]:
-    """``"n (g c) l"`` → ``(("n",), ("g", "c"), ("l",))``."""
-    parts = re.findall(r"\(([^()]*)\)|([^\s,()]+)", text)
-    return tuple(split_letters(group) if group else (single,) for group, single in parts)
-
-
-def find_line(text: str | None, symbol: str, *, key: bool = False) -> int | None:
-    """The first line of a file that holds a symbol as a word, counted from 1.
-
-    Args:
-        text: The file's content.
-        symbol: What to look for.
-        key: Whether the symbol must be the key of an entry, as in ``symbol = ...``.
-    """
-    if not text or not symbol:
-        return None
-    word = re.escape(symbol)
-    if key:
-        pattern = re.compile(rf"""^\s*["']?{word}["']?\s*=""")
-    else:
-        pattern = re.compile(rf"(?<![A-Za-z0-9_]){word}(?![A-Za-z0-9_])")
-    for number, line in enumerate(text.splitlines(), start=1):
-        if pattern.search(line.split("#", 1)[0]):
-            return number
-    return None
+# The fields of a spec that a file may hold, one key each.
+KEYS = frozenset(f.name for f in fields(LayerSpec)) - {"file", "text"}
 
 
 def read_spec(text: str, file: str | None = None) -> LayerSpec:
@@ -523,7 +352,7 @@ def read_spec(text: str, file: str | None = None) -> LayerSpec:
         file: The name that errors show.
 
     Raises:
-        SpecError: If the text is not TOML, has unknown or missing keys, or breaks a rule of the spec.
+        SpecError: If the text is not TOML, has unknown or missing keys, or breaks a rule.
     """
     try:
         data = tomllib.loads(text)

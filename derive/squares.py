@@ -8,11 +8,10 @@ proves that anew by normalising.
 
 from __future__ import annotations
 
-
 from sympy import Add, Expr, Mul, Pow
 
+from derive.fractions import factored
 from derive.nodes import Contraction, Letter, size_symbol
-from derive.normal import factored
 
 
 def complete_squares(expression: Expr) -> Expr:
@@ -69,7 +68,7 @@ def _is_square(expression: Expr) -> bool:
     """A product of a positive number and even powers."""
     coefficient, factors = expression.as_coeff_mul()
     return bool(coefficient.is_positive) and all(
-        isinstance(f, Pow) and f.exp.is_even or f.is_Symbol and f.is_positive for f in factors
+        (isinstance(f, Pow) and f.exp.is_even) or (f.is_Symbol and f.is_positive) for f in factors
     )
 
 
@@ -83,11 +82,9 @@ def _common_squares(terms: list[Expr]) -> list[Expr]:
     }
     for base in sorted(squares, key=str):
         holders = [t for t in terms if base**2 in Mul.make_args(t)]
-        if len(holders) < 3 or len(holders) == len(terms) and len(terms) < 3:
+        if len(holders) < 3 or (len(holders) == len(terms) and len(terms) < 3):
             continue
         square = factored(Add(*holders))
         if _is_square(square):
             terms = [t for t in terms if t not in holders] + [square]
     return terms
-
-

@@ -11,8 +11,10 @@ from sympy import Add, Expr, Integer, Mul
 
 from derive.errors import DerivationError
 from derive.formula import formula
-from derive.nodes import Contraction, Delta, Letter, Read, Step, reads, size_symbol, substitute
-from derive.normal import cancel, contract, expand, factored, inline, normal
+from derive.fractions import cancel, factored
+from derive.functions import Step
+from derive.nodes import Contraction, Delta, Letter, Read, reads, size_symbol, substitute
+from derive.normal import contract, expand, inline, normal
 from derive.program import Program
 from derive.rank import witness_mean, witness_off_diagonal
 from derive.squares import complete_squares
@@ -28,12 +30,14 @@ class Structure:
 
     Attributes:
         kind: ``isotropic`` (κ I), ``diagonal`` (κ_i δ_ii') or ``anisotropic``.
-        kappa: κ(s), or κ_i(s), in terms of the intermediates; for an anisotropic kernel K_ii'(s) whole.
-        full: The same with every intermediate written out (an anisotropic kernel: where that is short).
+        kappa: κ(s), or κ_i(s), in terms of the intermediates; for an anisotropic kernel all of
+            K_ii'(s).
+        full: The same with every intermediate written out; for an anisotropic kernel only where
+            that is short.
         parameter_dependent: Whether κ depends on the parameters.
         constant: Whether κ is the same for every input and parameter.
-        mean: ``(letters, value)`` of the smallest set of site letters over which κ's mean is constant
-            although κ is not, or ``None``.
+        mean: ``(letters, value)`` of the smallest set of site letters over which κ's mean is
+            constant although κ is not, or ``None``.
         vanishing: Why κ is 0 on an open set, or ``None``.
     """
 

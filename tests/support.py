@@ -1,4 +1,4 @@
-"""What several folders of tests share: generated classes at random points, and their self-kernel."""
+"""What folders of tests share: generated classes at random points, and their self-kernel."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ class Point:
         values = {Symbol("radius"): getattr(self.module, "radius", 1.0)}
         values |= {s: v for s, v in self.evaluator.symbols.items()}
         found = {
-            s: values.get(s, values.get(str(s), values.get(Symbol(s.name)))) for s in rate.free_symbols
+            s: values.get(s, values.get(str(s), values.get(Symbol(s.name))))
+            for s in rate.free_symbols
         }
         for name, size in self.evaluator.sizes.items():
             found[size_symbol(name)] = size
@@ -112,7 +113,9 @@ def arguments_of(program: Program, symbols: Mapping[str, Any]) -> dict[str, Any]
         if not isinstance(default, bool):
             counts[name] = len(default) if isinstance(default, tuple) else 0
     for name, count in counts.items():
-        values[name] = tuple(symbols[f"{name}[{k}]"] for k in range(count)) if count else symbols[name]
+        values[name] = (
+            tuple(symbols[f"{name}[{k}]"] for k in range(count)) if count else symbols[name]
+        )
     return values
 
 
@@ -158,7 +161,9 @@ def fill(module: nn.Module, program: Program, tensors: Mapping[str, np.ndarray])
     with torch.no_grad():
         for tensor in program.parameters:
             parameter = getattr(module, program.spec.parameters[tensor.name].torch)
-            parameter.copy_(torch.from_numpy(np.asarray(tensors[tensor.name])).reshape(parameter.shape))
+            parameter.copy_(
+                torch.from_numpy(np.asarray(tensors[tensor.name])).reshape(parameter.shape)
+            )
 
 
 def stored(array: np.ndarray, tensor: Any, sizes: Mapping[str, int]) -> np.ndarray:

@@ -134,6 +134,6 @@ def test_spec_keys_are_all_explained() -> None:
 
 
 def test_functions_are_all_explained() -> None:
-    from derive.nodes import FUNCTIONS
+    from derive.functions import FUNCTIONS
 
     assert [name for name in FUNCTIONS if not re.search(rf"\b{name}\b", README)] == []

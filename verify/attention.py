@@ -62,7 +62,7 @@ class StageCall(torch.nn.Module):
             result = a._merge_heads({"query": q, "key": k, "value": v}[self.stage], True)
             return result
         if self.stage == "score":
-            gauge = sys.modules[type(a).__module__]._score_gauge  # type: ignore[attr-defined]
+            gauge = sys.modules[type(a).__module__]._score_gauge
             result = (q / math.sqrt(a.head_dim)) @ k.mT * gauge(q, k)
             return result
         extra = a._bias_value_token(a.bias_v).expand(v.size(0), -1, -1, -1)

@@ -31,8 +31,8 @@ from verify.lowering import lowering_stage
 from verify.numeric import numeric_stage
 from verify.order import order_stage
 from verify.results import STAGES, Report, StageResult, VerificationError
-from verify.stage import Settings, Stage, run_stage
 from verify.sources import subjects
+from verify.stage import Settings, Stage, run_stage
 from verify.subject import Subject
 from verify.symbolic import symbolic_stage
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 from sympy import Add, Expr, Function, Mul, Pow, erf, exp, preorder_traversal
 
-from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax, gelu
+from derive.functions import gelu
+from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax
 from derive.program import Program
 from verify.subject import Subject
 

@@ -27,7 +27,8 @@ import sympy
 
 from derive.corrections import RADIUS
 from derive.evaluate import Evaluator, run_program
-from derive.nodes import Softmax, gelu
+from derive.functions import gelu
+from derive.nodes import Softmax
 from derive.program import Program
 from verify.degree import degree_bound, exponent_degree
 from verify.dual import Dual, DualArithmetic

@@ -19,6 +19,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor, nn
 
 from codegen import generate
@@ -141,6 +143,15 @@ def draw_steps(axes: Axes, module: nn.Module, title: str, rate: float) -> Scalar
     return points
 
 
+def draw_scale(figure: Figure, points: ScalarMappable, axes: list[Axes]) -> None:
+    """The colours of ‖x‖."""
+    bar = figure.colorbar(points, ax=axes, label="‖x‖", aspect=28, pad=0.01)
+    bar.outline.set_visible(False)
+    bar.minorticks_off()
+    if bar.solids is not None:
+        bar.solids.set_edgecolor("face")  # no seams between the levels
+
+
 def draw_rates(axes: Axes, layers: AffineLayers) -> None:
     """The effective learning rate in units of η against ‖x‖: points measured, lines derived."""
     x, g = samples(24)
@@ -192,8 +203,7 @@ def affine_steps(layers: AffineLayers) -> str:
             title = "Plain layer" if name == "plain" else f"{name[0].upper()}{name[1:]} layer"
             points = draw_steps(panel, module, title, rates[name])
         axes[0].set_ylabel("step taken  ‖Δz‖")
-        bar = figure.colorbar(points, ax=axes, label="‖x‖", aspect=30, pad=0.01)
-        bar.outline.set_visible(False)
+        draw_scale(figure, points, axes)
         return svg(figure, "steps", "The step that activations take against the ideal step")
 
 
@@ -223,6 +233,9 @@ def layer_rates(found: tuple[Subject, ...], kinds: dict[str, str], name: str) ->
             draw_curve(axes, curve, kinds.get(curve.label, "plain"))
         axes.set(xscale="log", yscale="log", xlabel="scale of the input")
         axes.set_ylabel("mean diagonal of K(s,s)")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high * (high / low) ** 0.3)  # room for the legend
         axes.legend(loc="upper left")
         title = html.escape(f"Effective learning rate of {found[0].program.spec.name}")
         return svg(figure, name, title)
@@ -256,8 +269,7 @@ def overview(path: str | Path) -> None:
         draw_steps(axes[0], modules["plain"], "Plain layer", 1.0)
         points = draw_steps(axes[1], modules["affine-like"], "Affine-like layer", 1.0)
         axes[0].set_ylabel("step taken  ‖Δz‖")
-        bar = figure.colorbar(points, ax=axes[1], label="‖x‖", aspect=25)
-        bar.outline.set_visible(False)
+        draw_scale(figure, points, axes[:2])
         draw_rates(axes[2], layers)
         axes[2].set_ylabel("effective rate / η")
         draw_interference(axes[3], layers, rectified=True)

@@ -218,11 +218,24 @@ def sample(
         kinds: The kinds to go through.
         limits: How large they may be.
     """
-    layer = zlib.crc32((derivation.spec.digest + "".join(sorted(derivation.absent))).encode())
     return [
-        draw_instance(derivation, Seeded(seed, layer, index), kinds[index % len(kinds)], limits)
-        for index in range(count)
+        sample_one(derivation, index, seed, kinds=kinds, limits=limits) for index in range(count)
     ]
+
+
+def sample_one(
+    derivation: Derivation,
+    index: int,
+    seed: int = 0,
+    attempt: int = 0,
+    *,
+    kinds: Sequence[str] = KINDS,
+    limits: Limits = NUMERIC,
+) -> Instance:
+    """The instance number ``index`` of a sample; another one of its kind for every attempt."""
+    layer = zlib.crc32((derivation.spec.digest + "".join(sorted(derivation.absent))).encode())
+    source = Seeded(seed, layer, index, attempt)
+    return draw_instance(derivation, source, kinds[index % len(kinds)], limits)
 
 
 @st.composite

@@ -12,13 +12,11 @@ from derive.formula import grouped, latex
 from verify.report_cells import Text, formula_html
 
 HEADS = (
-    "Normaliser before an affine layer",
-    "κ",
-    "κ at ε = 0",
+    "Layer",
+    "κ, and below it κ at ε = 0",
     "Constant at ε = 0",
     "Scale-invariant",
     "Freedom lost",
-    "A gain and a shift add to K(s,s′)",
 )
 
 
@@ -26,34 +24,37 @@ def audit_table(audit: Sequence[AuditRow]) -> dict[str, Any] | None:
     """The audit of normalisers as a table, or nothing without rows."""
     if not audit:
         return None
-    return {"heads": HEADS, "rows": [audit_cells(row) for row in audit]}
+    rows = [{"cells": audit_cells(row), "gain": gain_words(row)} for row in audit]
+    return {"heads": HEADS, "rows": rows}
+
+
+def write(row: AuditRow, expression: Expr) -> Text:
+    """A formula of a row."""
+    return formula_html(latex(expression, row.program, norms=True))
 
 
 def audit_cells(row: AuditRow) -> list[Text | str]:
-    """One normaliser."""
-
-    def write(expression: Expr) -> Text:
-        return formula_html(latex(expression, row.program, norms=True))
-
-    title = Text("<b>{}</b><small>{}</small>").format(row.name, row.summary)
+    """One normaliser, in the order of :data:`HEADS`."""
     verdict = Text("{}").format(row.constant)
-    if row.value is not None:
-        over = f" over {', '.join(x.name for x in row.over)}" if row.over else ""
-        verdict = Text("{}{}<br>{}").format(row.constant, over, write(row.value))
-    gains = Text("").join(
-        Text("<div>{} <small>{}{}</small></div>").format(
-            write(grouped(term.kernel)),
-            term.kind,
-            ", depends on the parameters" if term.parameter_dependent else "",
-        )
-        for term in row.gain
-    )
+    if row.value is not None and row.over:
+        over = ", ".join(x.name for x in row.over)
+        verdict = Text("{} over {}: {}").format(row.constant, over, write(row, row.value))
     return [
-        title,
-        write(row.kappa),
-        write(row.kappa_at_zero),
+        Text("<b>{}</b><small>{}</small>").format(row.name, row.summary),
+        Text('{}<div class="gauge">{}</div>').format(
+            write(row, row.kappa), write(row, row.kappa_at_zero)
+        ),
         verdict,
         "yes" if row.scale_invariant else "no",
-        write(row.freedom_lost),
-        gains,
+        write(row, row.freedom_lost),
     ]
+
+
+def gain_words(row: AuditRow) -> Text:
+    """What a learnable gain and shift of the normaliser's own add to the kernel."""
+    terms = []
+    for term in row.gain:
+        kind = f"{term.kind}, depends on the parameters" if term.parameter_dependent else term.kind
+        shown = write(row, grouped(term.kernel))
+        terms.append(Text("a {} adds {} ({})").format(term.symbol, shown, kind))
+    return Text("; ").join(terms)

@@ -82,7 +82,7 @@ def claims(source: Any) -> list[dict[str, Any]]:
         found.append(
             {
                 "name": title(subject),
-                "variant": f"without {without}" if without else "complete",
+                "variant": f"without {without}" if without else "",
                 "gauge": gauge_html(derivation, c, anchor),
                 "rate": formula_html(latex(c.rate, derivation.program)),
                 "exactness": c.exactness,

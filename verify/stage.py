@@ -6,11 +6,14 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from verify.instances import KINDS, NUMERIC, Instance, Limits, sample
+from verify.instances import KINDS, NUMERIC, Instance, Limits, sample_one
 from verify.reference import Reference, evaluate_reference, tolerance
 from verify.results import StageResult, VerificationError
 from verify.subject import Subject
 from verify.tolerances import TOLERANCES
+
+# Draws of one instance before a class counts as refusing everything.
+ATTEMPTS = 50
 
 
 @dataclass(frozen=True)
@@ -149,20 +152,16 @@ def cases(
 ) -> Iterator[Case]:
     """The instances of a subject that judge something.
 
-    An instance whose arguments the class refuses (``ValueError``), at which the layer itself is
-    undefined (a division by 0) or so badly conditioned that float64 says nothing is left out.
+    An instance at which the layer itself is undefined (a division by 0) or so badly conditioned
+    that float64 says nothing is left out.
 
     Raises:
         VerificationError: If more than half of the instances had to be left out.
     """
     wanted = settings.instances if count is None else count
     kept = 0
-    for instance in sample(subject.derivation, wanted, settings.seed, kinds=kinds, limits=limits):
-        try:
-            subject.build(instance)
-        except ValueError as error:
-            record.note(f"left out, the class refuses the arguments: {error}")
-            continue
+    for index in range(wanted):
+        instance = accepted(subject, index, settings.seed, record, kinds, limits)
         reference = evaluate_reference(subject, instance)
         if not reference.finite:
             record.note(f"left out, the layer is undefined: {instance.kind}")
@@ -178,3 +177,29 @@ def cases(
         raise VerificationError(
             f"only {kept} of {wanted} instances of {subject.name} could be judged"
         )
+
+
+def accepted(
+    subject: Subject,
+    index: int,
+    seed: int,
+    record: Record,
+    kinds: Sequence[str],
+    limits: Limits,
+) -> Instance:
+    """An instance whose arguments the class takes; one that it refuses is drawn again and noted.
+
+    A class may refuse arguments that the notation allows, with a ``ValueError`` when it is built.
+
+    Raises:
+        VerificationError: If it refuses them all.
+    """
+    for attempt in range(ATTEMPTS):
+        instance = sample_one(subject.derivation, index, seed, attempt, kinds=kinds, limits=limits)
+        try:
+            subject.build(instance)
+        except ValueError as error:
+            record.note(f"drawn again, the class refuses its arguments: {error}")
+            continue
+        return instance
+    raise VerificationError(f"{subject.name} refuses the arguments of {ATTEMPTS} instances")

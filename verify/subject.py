@@ -98,7 +98,7 @@ class Subject:
 
     def parameter_name(self, tensor: Tensor) -> str:
         """The attribute of the module that holds a parameter."""
-        return self.program.spec.parameters[tensor.name].torch
+        return str(self.program.spec.parameters[tensor.name].torch)
 
     def arguments(self, instance: Instance) -> list[Any]:
         """The constructor arguments in order; tuples put together again."""

@@ -16,8 +16,9 @@ from sympy import Expr, Symbol
 
 from derive.corrections import LAMBDA, MU
 from derive.derivation import Derivation
+from derive.fractions import cancel
 from derive.nodes import Letter, Read
-from derive.normal import cancel, inline, normal
+from derive.normal import inline, normal
 from derive.program import Line, Program, Tensor
 from derive.structure import is_diagonal, on_diagonal
 from derive.update import definitions, depends_on_parameters, derive_update

@@ -74,7 +74,7 @@ def test_other_lines_give_other_gauges(change):
         own = {f"layer.{n}": p.detach() for n, p in layer.named_parameters()}
         for index in (0, 1, 2)[: 3 - number]:
             kernel = self_kernel(
-                lambda p, i=index: functional_call(Projected(layer), p, x)[i], own, 3
+                lambda p, i=index, y=layer: functional_call(Projected(y), p, x)[i], own, 3
             )
             torch.testing.assert_close(kernel, torch.eye(3).double().expand_as(kernel))
         own = {n: p.detach() for n, p in layer.named_parameters()}

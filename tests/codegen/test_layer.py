@@ -1,4 +1,4 @@
-"""From specs to files: the shipped layers, changed specs, refusals, hostile words, the same bytes."""
+"""From specs to files: shipped layers, changed specs, refusals, hostile words, the same bytes."""
 
 from __future__ import annotations
 
@@ -97,10 +97,15 @@ REFUSED = (
     (load_spec(SPEC_FILES["embedding"]), "nothing to correct"),
     (spec("ReluLayer", "z[n, i] = relu(W[i, j]*x[n, j] + b[i])"), "no ansatz"),
     (
-        spec("OneScale", "z[n, i] = a*x[n, i]", parameters={"a": {"torch": "scale"}}, sizes={"i": "features"}),
+        spec(
+            "OneScale",
+            "z[n, i] = a*x[n, i]",
+            parameters={"a": {"torch": "scale"}},
+            sizes={"i": "features"},
+        ),
         "no ansatz",
     ),
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("refused", "reason"), REFUSED, ids=lambda x: getattr(x, "name", ""))
@@ -162,7 +167,9 @@ def shape(text: str) -> str:
     """The syntax tree without docstrings."""
     tree = ast.parse(text)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
+            node
+        ):
             node.body = node.body[1:]
     return ast.dump(tree)
 
@@ -191,7 +198,12 @@ def test_torchs_own_functions_are_used(name):
 
 def test_a_lone_table_is_an_embedding_call():
     parameters = {"W": {"torch": "weight", "axes": "v i"}, "b": {"torch": "bias", "optional": True}}
-    table = spec("Table", "z[n, i] = W[t[n], i] + b[i]", parameters=parameters, sizes={"v": "rows", "i": "features"})
+    table = spec(
+        "Table",
+        "z[n, i] = W[t[n], i] + b[i]",
+        parameters=parameters,
+        sizes={"v": "rows", "i": "features"},
+    )
     assert "F.embedding(t, self.weight)" in generate(table).text
 
 
@@ -230,7 +242,7 @@ def test_no_place_or_time_in_a_file(name):
 
 # ---------------------------------------------------------------------- (g) the template
 def keys() -> set[str]:
-    environment = jinja2.Environment(autoescape=False)  # noqa: S701 - Python, not HTML
+    environment = jinja2.Environment(autoescape=False)
     return set(jinja2.meta.find_undeclared_variables(environment.parse(template())))
 
 

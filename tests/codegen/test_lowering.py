@@ -100,7 +100,7 @@ def lines(at: Point) -> dict[str, np.ndarray]:
 
 
 def uncorrected_kernel(at: Point, scale: float = 1.0) -> np.ndarray:
-    """K(s,s) of the uncorrected layer at scaled inputs as (site, unit, unit), from its derivation."""
+    """Derived K(s,s) of the uncorrected layer at scaled inputs as (site, unit, unit)."""
     program = at.program
     letters = (*program.site, *program.unit, *(x.primed for x in program.unit))
     inputs = {t.name for t in program.inputs if t.kind == "input"}

@@ -50,9 +50,7 @@ class Point:
     def kernel(self) -> np.ndarray:
         """K(s,s') as a matrix over the flattened output."""
         letters = self.program.output.letters
-        kernel = self.evaluator.array(
-            self.update.kernel, (*letters, *(x.primed for x in letters))
-        )
+        kernel = self.evaluator.array(self.update.kernel, (*letters, *(x.primed for x in letters)))
         return kernel.reshape(self[self.program.output.target].size, -1)
 
     def over(self, expression: Any, *letters: Letter) -> np.ndarray:
@@ -103,7 +101,9 @@ def redrawn(spec: LayerSpec, rng: np.random.Generator) -> LayerSpec:
 def draw(rng: np.random.Generator) -> Callable[..., Point]:
     """A random small instance of a spec."""
 
-    def make(spec: LayerSpec, absent: frozenset[str] = frozenset(), low: int = 1, high: int = 3) -> Point:
+    def make(
+        spec: LayerSpec, absent: frozenset[str] = frozenset(), low: int = 1, high: int = 3
+    ) -> Point:
         for _ in range(200):
             program = resolve(redrawn(spec, rng), absent)
             sizes, symbols = random_sizes(program, rng, low, high)

@@ -53,7 +53,8 @@ def test_row(shipped, stem):
     assert row.scale_invariant == invariant
     assert sympy.expand(row.freedom_lost - in_sizes(lost)) == 0
     assert [(t.symbol, t.kind, t.parameter_dependent) for t in row.gain] == [
-        ("gain", "anisotropic", True), ("shift", "anisotropic", True)
+        ("gain", "anisotropic", True),
+        ("shift", "anisotropic", True),
     ]
     assert row.gained_kind == "anisotropic"
 
@@ -77,7 +78,9 @@ def test_gain_term_in_numpy(shipped, draw):
     np.testing.assert_allclose(
         point.over(row.gain[0].kernel, *both), np.einsum("ij,kj,nj,mj->nimk", W, W, h, h)
     )
-    shift = np.broadcast_to((W @ W.T)[None, :, None, :], point.over(row.gain[1].kernel, *both).shape)
+    shift = np.broadcast_to(
+        (W @ W.T)[None, :, None, :], point.over(row.gain[1].kernel, *both).shape
+    )
     np.testing.assert_allclose(point.over(row.gain[1].kernel, *both), shift)
 
 
@@ -91,7 +94,10 @@ def test_tables(shipped):
     rows = audit([shipped("layer_norm_linear"), shipped("batch_norm_linear")])
     text, markdown = to_text(rows), to_markdown(rows)
     assert [line.split()[0] for line in text.splitlines()] == [
-        "layer", "-" * 15, "LayerNormLinear", "BatchNormLinear"
+        "layer",
+        "-" * 15,
+        "LayerNormLinear",
+        "BatchNormLinear",
     ]
     assert len({line.count("|") for line in markdown.splitlines()}) == 1
     data = json.loads(json.dumps(to_json(rows)))

@@ -102,8 +102,15 @@ class TestLinearFamily:
 
     def test_side_conditions(self, shipped):
         derivation = derive(shipped("linear"))
-        affine, norm = derivation.correction("output gauge").side, derivation.correction("input map").side
-        assert (affine.scale_invariant, affine.smooth_at_zero, affine.freedom_lost) == (False, True, 0)
+        affine, norm = (
+            derivation.correction("output gauge").side,
+            derivation.correction("input map").side,
+        )
+        assert (affine.scale_invariant, affine.smooth_at_zero, affine.freedom_lost) == (
+            False,
+            True,
+            0,
+        )
         assert (norm.scale_invariant, norm.smooth_at_zero, norm.freedom_lost) == (True, False, 1)
         assert affine.parameter_free
         assert norm.parameter_free
@@ -199,8 +206,7 @@ class TestRefusals:
 
     def test_scale_of_the_input_is_ignored(self):
         spec = layer(
-            "v[n] = sum[j](x[n, j]**2)\n"
-            "z[n, i] = W[i, j]*x[n, j]*exp(x[n, j]/sqrt(v[n])) + b[i]",
+            "v[n] = sum[j](x[n, j]**2)\nz[n, i] = W[i, j]*x[n, j]*exp(x[n, j]/sqrt(v[n])) + b[i]",
         )
         assert self.reasons(spec)["input map"]
 

@@ -9,15 +9,14 @@ from sympy import Expr, Integer, Rational, Symbol
 
 from derive import LayerSpec, derive
 from derive.formula import formula, grouped, latex
+from derive.functions import FUNCTIONS, Step
 from derive.nodes import (
-    FUNCTIONS,
     Contraction,
     Delta,
     Letter,
     MaxOver,
     Read,
     Softmax,
-    Step,
     TokenRead,
     size_symbol,
     substitute,

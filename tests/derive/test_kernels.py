@@ -5,8 +5,9 @@ import pytest
 
 from derive import derive_variants, variants
 from derive.evaluate import Evaluator, run_program
+from derive.fractions import cancel, factored
 from derive.nodes import Letter
-from derive.normal import cancel, factored, normal
+from derive.normal import normal
 
 
 def test_kernel_is_the_gram_matrix_of_the_jacobian(name, shipped, draw):
@@ -30,7 +31,9 @@ def test_self_kernel_is_the_kernel_on_the_diagonal(name, shipped, draw):
     count = len(order)
     names = {x: k for k, x in enumerate(order)}
     # einsum labels: a primed site letter gets the label of its twin.
-    labels = list(range(count)) + [k if order[k] in program.site else count + k for k in range(count)]
+    labels = list(range(count)) + [
+        k if order[k] in program.site else count + k for k in range(count)
+    ]
     wanted = [names[x] for x in (*program.site, *program.unit)]
     wanted += [count + names[x] for x in program.unit]
     np.testing.assert_allclose(own, np.einsum(whole, labels, wanted), rtol=1e-9, atol=1e-9)
@@ -64,7 +67,11 @@ def test_same_text_whatever_was_derived_before(name, shipped):
         for remembered in (normal, cancel, factored):
             remembered.cache_clear()
         return [
-            (str(d.update.kernel), str(d.structure.kappa), [(c.ansatz, c.reason, str(c.gauge)) for c in d.corrections])
+            (
+                str(d.update.kernel),
+                str(d.structure.kappa),
+                [(c.ansatz, c.reason, str(c.gauge)) for c in d.corrections],
+            )
             for d in derive_variants(shipped(name)).values()
         ]
 
@@ -80,4 +87,3 @@ def test_a_corrupted_kernel_is_noticed(name, shipped, draw):
     jacobian = point.jacobian()
     wrong = point.kernel() + np.eye(len(jacobian))
     assert not np.allclose(wrong, jacobian @ jacobian.T, rtol=1e-6)
-

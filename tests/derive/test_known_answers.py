@@ -146,7 +146,9 @@ class TestAttention:
         )
         point = draw(spec, low=2)
         x, q, k = point["x"], point["x"] @ point["Q"].T, point["x"] @ point["K"].T
-        gram = {name: np.einsum("ntj,muj->ntmu", v, v) for name, v in (("x", x), ("q", q), ("k", k))}
+        gram = {
+            name: np.einsum("ntj,muj->ntmu", v, v) for name, v in (("x", x), ("q", q), ("k", k))
+        }
         # Axes n t u m v w: sites (n, t, u) and (m, v, w).
         expected = np.einsum("ntmv,numw->ntumvw", gram["x"], gram["k"])
         expected += np.einsum("ntmv,numw->ntumvw", gram["q"], gram["x"])

@@ -13,10 +13,15 @@ from derive.resolve import resolve
 
 def run(forward, inputs=(), sizes=None, hyperparameters=None, seed=0, **tables):
     spec = LayerSpec(
-        name="Layer", forward=forward, site="n", unit="i" if "i]" in forward.split("=")[0] else "",
+        name="Layer",
+        forward=forward,
+        site="n",
+        unit="i" if "i]" in forward.split("=")[0] else "",
         parameters={"W": {"torch": "weight"}},
         sizes=sizes or {"i": "out_features", "j": "in_features"},
-        hyperparameters=hyperparameters or {}, inputs=dict(inputs), **tables,
+        hyperparameters=hyperparameters or {},
+        inputs=dict(inputs),
+        **tables,
     )
     program = resolve(spec)
     rng = np.random.default_rng(seed)
@@ -51,7 +56,10 @@ ERF = np.vectorize(math.erf)
         ("erf(W[i, j]*x[n, j])", lambda W, x: ERF(x @ W.T)),
         ("log(1 + (W[i, j]*x[n, j])**2)", lambda W, x: np.log(1 + (x @ W.T) ** 2)),
         ("sqrt(1 + (W[i, j]*x[n, j])**2)", lambda W, x: np.sqrt(1 + (x @ W.T) ** 2)),
-        ("softmax[j](W[i, j])*x[n, j]", lambda W, x: x @ (np.exp(W) / np.exp(W).sum(1, keepdims=True)).T),
+        (
+            "softmax[j](W[i, j])*x[n, j]",
+            lambda W, x: x @ (np.exp(W) / np.exp(W).sum(1, keepdims=True)).T,
+        ),
         ("-W[i, j]*x[n, j]/(1 + x[n, j]**2)", lambda W, x: -(x / (1 + x**2)) @ W.T),
         ("W[i, j]*x[n, j + 1]", lambda W, x: np.pad(x, ((0, 0), (0, 1)))[:, 1:] @ W.T),
         ("W[i, j]*x[n, j - 1]", lambda W, x: np.pad(x, ((0, 0), (1, 0)))[:, :-1] @ W.T),
@@ -81,12 +89,19 @@ def test_division_in_an_index_reads_zero_where_it_is_not_exact():
 
 def test_composed_axes_have_one_size_each():
     spec = LayerSpec(
-        name="Layer", forward="z[n, (g, o)] = W[(g, o), c]*x[n, (g, c)]", site="n g", unit="o",
-        parameters={"W": {"torch": "weight"}}, sizes={"(g, c)": "channels", "(g, o)": "outputs", "g": "groups"},
+        name="Layer",
+        forward="z[n, (g, o)] = W[(g, o), c]*x[n, (g, c)]",
+        site="n g",
+        unit="o",
+        parameters={"W": {"torch": "weight"}},
+        sizes={"(g, c)": "channels", "(g, o)": "outputs", "g": "groups"},
         hyperparameters={"groups": 2},
     )
     program = resolve(spec)
-    assert [tuple(x.name for x in axis) for axis in program.tensors["W"].axes] == [("g", "o"), ("c",)]
+    assert [tuple(x.name for x in axis) for axis in program.tensors["W"].axes] == [
+        ("g", "o"),
+        ("c",),
+    ]
     sizes, _ = random_sizes(program, np.random.default_rng(0))
     assert sizes["g"] == 2
     assert list(program.arguments) == ["channels", "outputs"]
@@ -124,7 +139,9 @@ def test_parameter_layouts_are_those_of_torch(shipped):
         if "groups" in spec.hyperparameters:
             spec = spec.with_(hyperparameters={**spec.hyperparameters, "groups": 2})
         program = resolve(spec)
-        assert {t.torch for t in spec.parameters.values()} == {k for k, _ in twin.named_parameters()}
+        assert {t.torch for t in spec.parameters.values()} == {
+            k for k, _ in twin.named_parameters()
+        }
         known = {k: getattr(twin, k) for k in program.arguments}
         for tensor in program.parameters:
             shape = getattr(twin, spec.parameters[tensor.name].torch).shape

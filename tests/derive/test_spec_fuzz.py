@@ -15,11 +15,67 @@ SIZES = {"j": "in_features", "i": "out_features"}
 
 ALPHABET = "nijkWxbz[](),.+-*/ =0123456789_'\"\\\n#;:@^%!~&|<>{}µ\x00"
 FRAGMENTS = (
-    "W[i, j]", "x[n, j]", "b[i]", "z[n, i]", "x[n, (g, j)]", "(", ")", "[", "]", ",", "+", "-", "*", "/", "//", "**",
-    "=", "2", "0.5", "-1", "1e9", "0", "9" * 30, "sqrt(", "exp(", "max(", "softmax[j](", "sum[j](", "mean[i, j](",
-    "size(j)", "stride", "padding[0]", "n", "i", "j", "lambda: 0", "__import__", "if", "x.T", "'s'", "f'{x}'",
-    "x[0]", "x[n, 2*j + stride]", "x[n, j/stride]", "x[n, token[n]]", "x[n, j*j]", "x[]", "x[:]", "x[n, ...]",
-    "*x", "None", "True", "1j", "yield", "await x", ":=", "...", "x[(n, i)]", "x[((n, i), j)]", " ", "\n",
+    "W[i, j]",
+    "x[n, j]",
+    "b[i]",
+    "z[n, i]",
+    "x[n, (g, j)]",
+    "(",
+    ")",
+    "[",
+    "]",
+    ",",
+    "+",
+    "-",
+    "*",
+    "/",
+    "//",
+    "**",
+    "=",
+    "2",
+    "0.5",
+    "-1",
+    "1e9",
+    "0",
+    "9" * 30,
+    "sqrt(",
+    "exp(",
+    "max(",
+    "softmax[j](",
+    "sum[j](",
+    "mean[i, j](",
+    "size(j)",
+    "stride",
+    "padding[0]",
+    "n",
+    "i",
+    "j",
+    "lambda: 0",
+    "__import__",
+    "if",
+    "x.T",
+    "'s'",
+    "f'{x}'",
+    "x[0]",
+    "x[n, 2*j + stride]",
+    "x[n, j/stride]",
+    "x[n, token[n]]",
+    "x[n, j*j]",
+    "x[]",
+    "x[:]",
+    "x[n, ...]",
+    "*x",
+    "None",
+    "True",
+    "1j",
+    "yield",
+    "await x",
+    ":=",
+    "...",
+    "x[(n, i)]",
+    "x[((n, i), j)]",
+    " ",
+    "\n",
 )
 
 texts = st.text(alphabet=ALPHABET, max_size=60) | st.text(max_size=40)
@@ -43,8 +99,12 @@ formulas = st.recursive(
     reads | st.sampled_from(["1", "2.5", "0", "size(j)", "stride"]),
     lambda inner: st.one_of(
         st.builds("({} {} {})".format, inner, st.sampled_from("+-*/"), inner),
-        st.builds("{}({})".format, st.sampled_from(["sqrt", "exp", "log", "tanh", "relu", "gelu"]), inner),
-        st.builds("{}[{}]({})".format, st.sampled_from(["sum", "mean", "max", "softmax"]), letters, inner),
+        st.builds(
+            "{}({})".format, st.sampled_from(["sqrt", "exp", "log", "tanh", "relu", "gelu"]), inner
+        ),
+        st.builds(
+            "{}[{}]({})".format, st.sampled_from(["sum", "mean", "max", "softmax"]), letters, inner
+        ),
         st.builds("({})**{}".format, inner, st.integers(-3, 4)),
         st.builds("max({}, {})".format, inner, inner),
         st.builds("-{}".format, inner),
@@ -52,16 +112,61 @@ formulas = st.recursive(
     max_leaves=8,
 )
 lefts = st.sampled_from(["z[n, i]", "z[n]", "z", "z[n, (g, i)]", "h[n, j]", "z[i, n]"])
-programs = st.lists(st.builds("{} = {}".format, lefts, formulas), min_size=1, max_size=3).map("\n".join)
+programs = st.lists(st.builds("{} = {}".format, lefts, formulas), min_size=1, max_size=3).map(
+    "\n".join
+)
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-    | st.sampled_from(["n", "i", "W", "n (g c) l", "kernel_size[0]", "j//2", "weight", "z", "stride", "n p"]),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["torch", "axes", "init", "optional", "fan_in", "lines", "site", "unit", "padded_by", "x"]) | st.text(max_size=4), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(
+        ["n", "i", "W", "n (g c) l", "kernel_size[0]", "j//2", "weight", "z", "stride", "n p"]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "torch",
+                    "axes",
+                    "init",
+                    "optional",
+                    "fan_in",
+                    "lines",
+                    "site",
+                    "unit",
+                    "padded_by",
+                    "x",
+                ]
+            )
+            | st.text(max_size=4),
+            inner,
+            max_size=3,
+        )
+    ),
     max_leaves=5,
 )
-keys = st.sampled_from(["n", "i", "j", "W", "b", "x", "(i, j)", "(g, c)", "stride", "affine-like", "()", "self", "class", "é"]) | st.text(max_size=5)
+keys = st.sampled_from(
+    [
+        "n",
+        "i",
+        "j",
+        "W",
+        "b",
+        "x",
+        "(i, j)",
+        "(g, c)",
+        "stride",
+        "affine-like",
+        "()",
+        "self",
+        "class",
+        "é",
+    ]
+) | st.text(max_size=5)
 tables = st.dictionaries(keys, values, max_size=3)
 
 
@@ -72,8 +177,14 @@ def only_spec_errors(build):
 
 def layer(forward, **changes):
     arguments = {
-        "name": "Layer", "forward": forward, "site": "n", "unit": "i", "parameters": PARAMETERS, "sizes": SIZES,
-        "hyperparameters": {"stride": 1}, **changes,
+        "name": "Layer",
+        "forward": forward,
+        "site": "n",
+        "unit": "i",
+        "parameters": PARAMETERS,
+        "sizes": SIZES,
+        "hyperparameters": {"stride": 1},
+        **changes,
     }
     return LayerSpec(**arguments)
 
@@ -103,13 +214,27 @@ def test_programs(forward):
 
 
 typed_reads = st.sampled_from(
-    ["W[i, j]", "W[i, j]", "b[i]", "b[i]", "x[n, j]", "x[n, j]", "y[n, i]", "y[n, stride*i - 1]", "u[n]", "2", "size(j)"]
+    [
+        "W[i, j]",
+        "W[i, j]",
+        "b[i]",
+        "b[i]",
+        "x[n, j]",
+        "x[n, j]",
+        "y[n, i]",
+        "y[n, stride*i - 1]",
+        "u[n]",
+        "2",
+        "size(j)",
+    ]
 )
 typed = st.recursive(
     typed_reads,
     lambda inner: st.one_of(
         st.builds("({} {} {})".format, inner, st.sampled_from("+-**"), inner),
-        st.builds("{}({})".format, st.sampled_from(["exp", "tanh", "relu", "sigmoid", "gelu"]), inner),
+        st.builds(
+            "{}({})".format, st.sampled_from(["exp", "tanh", "relu", "sigmoid", "gelu"]), inner
+        ),
         st.builds("mean[j](x[n, j]*{})".format, inner),
         st.builds("({})**{}".format, inner, st.integers(1, 2)),
         st.builds("({})/sqrt(u[n]**2 + 1)".format, inner),
@@ -133,7 +258,18 @@ def test_derivations(formula, split):
 @settings(max_examples=200)
 @given(
     st.sampled_from(
-        ["parameters", "sizes", "hyperparameters", "inputs", "classes", "stages", "name", "site", "unit", "layout"]
+        [
+            "parameters",
+            "sizes",
+            "hyperparameters",
+            "inputs",
+            "classes",
+            "stages",
+            "name",
+            "site",
+            "unit",
+            "layout",
+        ]
     ),
     tables | values,
 )
@@ -160,5 +296,10 @@ def test_files(text):
 def test_nothing_is_run():
     names = {method for method in vars(Parser) if method.startswith("walk_")}
     assert names == {
-        "walk_constant", "walk_name", "walk_unaryop", "walk_binop", "walk_subscript", "walk_call"
+        "walk_constant",
+        "walk_name",
+        "walk_unaryop",
+        "walk_binop",
+        "walk_subscript",
+        "walk_call",
     }

@@ -13,7 +13,9 @@ from derive.stages import stage_spec
 def test_chained_stages_are_the_whole_layer(shipped, draw):
     spec = shipped("multihead_attention")
     point = draw(spec, low=2)
-    values = {k: point[k] for k in (t.name for t in (*point.program.inputs, *point.program.parameters))}
+    values = {
+        k: point[k] for k in (t.name for t in (*point.program.inputs, *point.program.parameters))
+    }
     for name in ("query", "key", "score", "mix", "output"):
         stage = resolve(stage_spec(spec, name))
         tensors = {t.name: values[t.name] for t in (*stage.inputs, *stage.parameters)}
@@ -30,7 +32,12 @@ def test_a_stage_keeps_only_what_it_needs(shipped):
     stage = stage_spec(shipped("multihead_attention"), "output")
     program = resolve(stage)
     assert [t.name for t in program.tensors.values()] == ["m", "O", "e", "z"]
-    assert [t.kind for t in program.tensors.values()] == ["input", "parameter", "parameter", "output"]
+    assert [t.kind for t in program.tensors.values()] == [
+        "input",
+        "parameter",
+        "parameter",
+        "output",
+    ]
     assert stage.name == "MultiheadAttentionOutput"
     assert list(stage.stages) == []
 
@@ -38,7 +45,9 @@ def test_a_stage_keeps_only_what_it_needs(shipped):
 def test_stages_of_attention(shipped):
     spec = shipped("multihead_attention")
     found = {name: derive(stage_spec(spec, name)) for name in spec.stages}
-    assert {name: d.structure.kind for name, d in found.items()} == dict.fromkeys(spec.stages, "isotropic")
+    assert {name: d.structure.kind for name, d in found.items()} == dict.fromkeys(
+        spec.stages, "isotropic"
+    )
     exactness = {name: d.correction("output gauge").exactness for name, d in found.items()}
     assert exactness == {**dict.fromkeys(spec.stages, "exact"), "score": "frozen"}
     # q, k and v see the same tokens, so they share one factor.

@@ -76,7 +76,12 @@ FLOW = {"stride": 2, "padding": 1, "dilation": 2, "groups": 2}
 SCATTER = {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2, "dilation": 2}
 LINEAR = both("linear", ("AffineLikeLinear", "NormLikeLinear"), (5, 4), ((3, 5),), {}, nn.Linear)
 BILINEAR = both(
-    "bilinear", ("AffineLikeBilinear", "NormLikeBilinear"), (5, 6, 4), ((3, 5), (3, 6)), {}, nn.Bilinear
+    "bilinear",
+    ("AffineLikeBilinear", "NormLikeBilinear"),
+    (5, 6, 4),
+    ((3, 5), (3, 6)),
+    {},
+    nn.Bilinear,
 )
 CONVOLUTIONS = tuple(
     case
@@ -104,9 +109,15 @@ TRANSPOSED = tuple(
 )
 TWINS = LINEAR + BILINEAR + CONVOLUTIONS + TRANSPOSED
 BEHIND = (
-    "BatchNorm", "DynamicTanh", "L2Norm", "LayerNorm", "LocalResponseNorm", "RMSNorm",
-    "ReweightedLayerNorm", "ReweightedLayerNormSigma",
-)  # fmt: skip
+    "BatchNorm",
+    "DynamicTanh",
+    "L2Norm",
+    "LayerNorm",
+    "LocalResponseNorm",
+    "RMSNorm",
+    "ReweightedLayerNorm",
+    "ReweightedLayerNormSigma",
+)
 FILES = {"RMSNorm": "rms_norm", "L2Norm": "l2_norm"}
 
 
@@ -118,19 +129,37 @@ def snake(name: str) -> str:
 
 OTHERS = (
     *(Case(f"{snake(b)}_linear", f"AffineLike{b}Linear", (5, 4), ((3, 5),)) for b in BEHIND),
-    Case("batch_norm_eval_linear", "AffineLikeBatchNormEvalLinear", (5, 4), ((3, 5), (5,), (5,)), positive=(2,)),
+    Case(
+        "batch_norm_eval_linear",
+        "AffineLikeBatchNormEvalLinear",
+        (5, 4),
+        ((3, 5), (5,), (5,)),
+        positive=(2,),
+    ),
     Case("group_norm_linear", "AffineLikeGroupNormLinear", (6, 4, 2), ((3, 6),)),
     Case("instance_norm_conv", "AffineLikeInstanceNormConv", (5, 4), ((3, 5, 7),)),
     Case("residual_linear", "AffineLikeResidualLinear", (5,), ((3, 5),)),
     Case("residual_linear", "NormLikeResidualLinear", (5,), ((3, 5),)),
-    Case("locally_connected1d", "AffineLikeLocallyConnected1d", (3, 4, 9, 3), ((2, 3, 9),), {"stride": 2}),
-    Case("locally_connected1d", "NormLikeLocallyConnected1d", (3, 4, 9, 3), ((2, 3, 9),), {"stride": 2}),
+    Case(
+        "locally_connected1d",
+        "AffineLikeLocallyConnected1d",
+        (3, 4, 9, 3),
+        ((2, 3, 9),),
+        {"stride": 2},
+    ),
+    Case(
+        "locally_connected1d",
+        "NormLikeLocallyConnected1d",
+        (3, 4, 9, 3),
+        ((2, 3, 9),),
+        {"stride": 2},
+    ),
     Case("depthwise_conv1d", "UnitGaugeDepthwiseConv1d", (4, 3), ((2, 4, 9),), {"padding": 1}),
     Case("depthwise_conv2d", "UnitGaugeDepthwiseConv2d", (4, 3), ((2, 4, 9, 8),), {"padding": 1}),
     Case("gated_linear", "UnitGaugeGatedLinear", (5, 4), ((3, 5),)),
     Case("low_rank", "MatrixGaugeLowRank", (6, 4, 5), ((3, 6),)),
     Case("scale", "UnitGaugeScale", (5,), ((3, 5),)),
-)  # fmt: skip
+)
 ALL = TWINS + OTHERS
 
 
@@ -170,7 +199,7 @@ def padded(twin: nn.Module, x: Tensor) -> Tensor:
 
 
 def spread(twin: nn.Module, x: Tensor) -> Tensor:
-    """The input with zeros between and around, of which a transposed convolution is a convolution."""
+    """The input with zeros between and around: a plain convolution reads it from there."""
     spatial = [(size - 1) * s + 1 for size, s in zip(x.shape[2:], twin.stride, strict=True)]
     wide = x.new_zeros(*x.shape[:2], *spatial)
     wide[(..., *(slice(None, None, s) for s in twin.stride))] = x

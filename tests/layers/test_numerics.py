@@ -44,7 +44,9 @@ def test_norms_that_overflow_half_precision(case, bias):
     found = module(x)
     wanted = exact(case, module, (x,))
     assert wanted.abs().max() > 0
-    assert (found.double() - wanted).abs().max() <= FEW * ROUNDING[torch.float16] * wanted.abs().max()
+    assert (found.double() - wanted).abs().max() <= FEW * ROUNDING[
+        torch.float16
+    ] * wanted.abs().max()
 
 
 @every_twin
@@ -78,7 +80,9 @@ def test_autocast_backward_is_finite(case):
 @pytest.mark.parametrize("bias", [True, False])
 def test_channels_last(case, groups, bias):
     case = case.with_(groups=groups, bias=bias)
-    module, twin = (m.to(memory_format=torch.channels_last) for m in (case.build(), case.build_twin()))
+    module, twin = (
+        m.to(memory_format=torch.channels_last) for m in (case.build(), case.build_twin())
+    )
     (x,) = case.inputs()
     plain = module(x)
     x = x.to(memory_format=torch.channels_last)

@@ -123,7 +123,10 @@ def test_forward_mode_agrees_with_reverse_mode(case):
     def call(p, *x):
         return functional_call(module, p, x)
 
-    tangents = ({k: torch.randn_like(v) for k, v in parameters.items()}, *map(torch.randn_like, inputs))
+    tangents = (
+        {k: torch.randn_like(v) for k, v in parameters.items()},
+        *map(torch.randn_like, inputs),
+    )
     out, pushed = jvp(call, (parameters, *inputs), tangents)
     torch.testing.assert_close(out, module(*inputs), **CLOSE)
     covector = torch.randn_like(out)

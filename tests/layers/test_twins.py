@@ -1,4 +1,4 @@
-"""Where torch.nn has the layer: same constructor, same parameters, same output but for the gauge."""
+"""Where torch.nn has the layer: same constructor and parameters, same output but for the gauge."""
 
 import inspect
 
@@ -32,10 +32,12 @@ def pair(case, dtype=torch.float64, **more):
 
 
 def accepts(twin):
-    """The twin's constructor; a transposed convolution pads with zeros only and takes no other mode."""
+    """The twin's constructor; a transposed convolution takes no padding mode but "zeros"."""
     parameters = list(inspect.signature(twin.__init__).parameters.values())
     transposed = issubclass(twin, nn.modules.conv._ConvTransposeNd)
-    return [(p.name, p.default) for p in parameters if not (transposed and p.name == "padding_mode")]
+    return [
+        (p.name, p.default) for p in parameters if not (transposed and p.name == "padding_mode")
+    ]
 
 
 @every_twin
@@ -91,7 +93,9 @@ def test_radius_sets_the_length_of_the_mapped_input(case):
 @pytest.mark.parametrize("leading", [(), (1,), (2, 3), (2, 1, 3, 2)])
 def test_any_number_of_leading_axes(case, leading):
     module, twin = pair(case)
-    inputs = tuple(torch.randn(*leading, x.shape[-1], dtype=x.dtype) for x in case.inputs(torch.float64))
+    inputs = tuple(
+        torch.randn(*leading, x.shape[-1], dtype=x.dtype) for x in case.inputs(torch.float64)
+    )
     torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
 
 
@@ -171,7 +175,9 @@ def test_transposed_refuses_what_the_twin_refuses(case, args):
 @every_twin
 def test_wrong_shapes_are_refused(case):
     module, twin = pair(case)
-    inputs = tuple(x[..., :-1] if case in LINEAR + BILINEAR else x[:, :-1] for x in case.inputs(torch.float64))
+    inputs = tuple(
+        x[..., :-1] if case in LINEAR + BILINEAR else x[:, :-1] for x in case.inputs(torch.float64)
+    )
     for layer in (module, twin):
         with pytest.raises(RuntimeError):
             layer(*inputs)

@@ -35,7 +35,7 @@ MISTAKES = {
     "bias without its term": ("linear", "torch.rsqrt(1 + total)", "torch.rsqrt(total)"),
     "nan at zero": ("scale", "torch.where(zero, 1.0, x).abs()", "x.abs()"),
     "radius ignored": ("linear", "self.radius * torch.rsqrt", "1.0 * torch.rsqrt"),
-    "wrong padding": ("conv", "total = F.conv1d(x.square(), ones, None, stride, padding", 
+    "wrong padding": ("conv", "total = F.conv1d(x.square(), ones, None, stride, padding",
                       "total = F.conv1d(x.square(), ones, None, stride, 0 * padding"),
     "groups mixed up": ("conv", "factor.repeat_interleave(z.shape[1] // groups, 1)",
                         "factor.repeat(1, z.shape[1] // groups, 1)"),
@@ -73,3 +73,22 @@ def test_frozen_layers_report_slope_and_drift() -> None:
 
 def test_same_seed_same_report() -> None:
     assert verify("scale").to_json() == verify("scale").to_json()
+
+
+def refusing(condition: str) -> Report:
+    """A convolution that does not take some arguments."""
+    old = "self.options = (stride, padding, dilation, groups)"
+    new = f"{old}\n        if {condition}:\n            raise ValueError('not this padding')"
+    return verify("conv", old=old, new=new)
+
+
+def test_arguments_that_the_class_refuses_are_drawn_again() -> None:
+    report = refusing("padding == 2")
+    assert report.passed, report.summary()
+    assert any("not this padding" in s.detail for s in report.stages)
+    assert min(s.instances for s in report.stages if s.stage == "numeric") == INSTANCES
+
+
+def test_a_class_that_refuses_everything_is_not_verified() -> None:
+    report = refusing("padding >= 0")
+    assert {s.stage for s in report.failures} >= {"numeric", "order", "gradients", "controls"}

@@ -16,8 +16,8 @@ from tests.verify.handwritten import SPECS, source
 from verify.exact import exact_stage
 from verify.instances import sample
 from verify.oracle import parameters_of, uncorrected, uncorrected_kernel
-from verify.stage import Record, Settings
 from verify.sources import subjects
+from verify.stage import Record, Settings
 from verify.symbolic import symbolic_stage
 
 AFFINE = {"parameters": {"W": {"torch": "weight"}, "b": {"torch": "bias"}}}
@@ -84,9 +84,7 @@ def test_exact_stage_handles_roots_and_functions(name: str) -> None:
 def corrupted(name: str, change: sympy.Expr) -> list[Record]:
     """A layer whose derivation claims a kernel that is off by a term."""
     (subject, *_) = subjects(source(name))
-    update = replace(
-        subject.derivation.update, kernel=subject.derivation.update.kernel + change
-    )
+    update = replace(subject.derivation.update, kernel=subject.derivation.update.kernel + change)
     wrong = replace(subject, derivation=replace(subject.derivation, update=update))
     record = Record("exact", subject.name)
     exact_stage([wrong], Settings(instances=4), record)

@@ -1,0 +1,83 @@
+"""Fractions of expressions whose atoms are taken as indeterminates."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+
+import sympy
+from sympy import Add, Expr, Mul, Pow, Symbol
+
+from derive.nodes import Letter
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def cancel(expression: Expr) -> Expr:
+    """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
+    if not _has_denominator(expression):
+        return expression
+    atoms: dict[Expr, Symbol] = {}
+
+    def hide(node: Expr) -> Expr:
+        if node.is_number or node.is_Symbol:
+            return node
+        if isinstance(node, Add | Mul):
+            return node.func(*(hide(a) for a in node.args))
+        if isinstance(node, Pow) and node.exp.is_Rational:
+            return Pow(hide(node.base), node.exp)
+        if node not in atoms:
+            assumptions = {"real": True}
+            if node.is_positive:
+                assumptions = {"positive": True}
+            atoms[node] = sympy.Dummy(f"a{len(atoms)}", **assumptions)
+        return atoms[node]
+
+    top, bottom = sympy.fraction(sympy.cancel(sympy.together(hide(expression))))
+    if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(
+        Add.make_args(bottom)
+    ):
+        top, bottom = sympy.expand(-top), sympy.expand(-bottom)
+    # Letters stay letters: only our dummies are put back.
+    return (top / bottom).xreplace({v: k for k, v in atoms.items()})
+
+
+def _has_denominator(expression: Expr) -> bool:
+    for node in _surface(expression):
+        if isinstance(node, Pow) and (
+            node.exp.could_extract_minus_sign() or not node.exp.is_Integer
+        ):
+            return True
+    return False
+
+
+def _surface(expression: Expr) -> Iterable[Expr]:
+    """The nodes above the atoms."""
+    yield expression
+    if isinstance(expression, Add | Mul | Pow):
+        for argument in expression.args:
+            yield from _surface(argument)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def factored(expression: Expr) -> Expr:
+    """Numerator and denominator in factored form, e.g. (x - m)²/(v + ε)."""
+    atoms: dict[Expr, Symbol] = {}
+
+    def hide(node: Expr) -> Expr:
+        if isinstance(node, Add | Mul):
+            return node.func(*(hide(a) for a in node.args))
+        if isinstance(node, Pow) and node.exp.is_Integer:
+            return Pow(hide(node.base), node.exp)
+        if node.is_number or (node.is_Symbol and not isinstance(node, Letter)):
+            return node
+        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}", real=True))
+
+    hidden = hide(expression)
+    if len(atoms) > 8:
+        return expression
+    top, bottom = sympy.fraction(sympy.factor(hidden))
+    if sum(t.could_extract_minus_sign() for t in Add.make_args(sympy.expand(bottom))) * 2 > len(
+        Add.make_args(sympy.expand(bottom))
+    ):
+        top, bottom = sympy.factor(-top), sympy.factor(-bottom)
+    return (top / bottom).xreplace({v: k for k, v in atoms.items()})

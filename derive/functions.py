@@ -1,0 +1,115 @@
+"""The functions of the notation, with derivatives in terms of each other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sympy
+from sympy import Expr, Function, Integer
+
+
+class Step(Function):
+    """Heaviside step, 1 where the argument is positive and 0 elsewhere; idempotent."""
+
+    is_real = True
+    is_nonnegative = True
+    is_finite = True
+    nargs = 1
+
+    @classmethod
+    def eval(cls, argument: Expr) -> Expr | None:
+        """Canonical sign: Step(-a) = 1 - Step(a), which holds but on the measure-zero set a = 0."""
+        if argument.is_positive:
+            return Integer(1)
+        if argument.is_nonpositive:
+            return Integer(0)
+        if argument.could_extract_minus_sign():
+            return Integer(1) - cls(-argument)
+        return None
+
+    def _eval_power(self, exponent: Expr) -> Expr | None:
+        return self if exponent.is_positive else None
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Zero almost everywhere."""
+        return Integer(0)
+
+
+class relu(Function):  # noqa: N801 - printed name
+    """max(x, 0)."""
+
+    is_real = True
+    is_nonnegative = True
+    is_finite = True
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Step function."""
+        return Step(self.args[0])
+
+
+class sigmoid(Function):  # noqa: N801 - printed name
+    """1 / (1 + exp(-x))."""
+
+    is_real = True
+    is_positive = True
+    is_finite = True
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """sigmoid(x) (1 - sigmoid(x))."""
+        return self * (1 - self)
+
+
+class silu(Function):  # noqa: N801 - printed name
+    """x sigmoid(x)."""
+
+    is_real = True
+    is_finite = True
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """sigmoid(x) (1 + x (1 - sigmoid(x)))."""
+        x = self.args[0]
+        return sigmoid(x) * (1 + x * (1 - sigmoid(x)))
+
+
+class gelu(Function):  # noqa: N801 - printed name
+    """x Φ(x) with the normal distribution function Φ."""
+
+    is_real = True
+    is_finite = True
+    nargs = 1
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Φ(x) + x φ(x)."""
+        x = self.args[0]
+        density = sympy.exp(-(x**2) / 2) / sympy.sqrt(2 * sympy.pi)
+        return (1 + sympy.erf(x / sympy.sqrt(2))) / 2 + x * density
+
+
+class maximum(Function):  # noqa: N801 - printed name
+    """The larger of two numbers."""
+
+    is_real = True
+    is_finite = True
+    nargs = 2
+
+    def fdiff(self, argindex: int = 1) -> Expr:
+        """Step function of the winner."""
+        a, b = self.args
+        return Step(a - b) if argindex == 1 else Step(b - a)
+
+
+FUNCTIONS: dict[str, Any] = {
+    "sqrt": sympy.sqrt,
+    "exp": sympy.exp,
+    "log": sympy.log,
+    "tanh": sympy.tanh,
+    "erf": sympy.erf,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "gelu": gelu,
+    "silu": silu,
+    "max": maximum,
+}
