@@ -61,6 +61,7 @@ class Axes(ABC):
         self.shared: set[Expr] = set()
         self.outermost: Expr | None = None
         self.deferred: list[Value] = []
+        self.transposed: list[dict[str, str]] = []  # window axes of a transposed convolution
 
     @abstractmethod
     def of(self, e: Expr) -> Value:

@@ -61,6 +61,7 @@ class ClassWriter:
         self.general = general
         self.program: Program = variants[frozenset()][0].program
         self.helpers: set[str] = set()
+        self.transposed: list[dict[str, str]] = []
         self.padded = next(((n, i.padded_by) for n, i in spec.inputs.items() if i.padded_by), None)
         self.attributes = {n: f"self.{n}" for n in (*self.program.arguments, *spec.hyperparameters)}
         if self.padded is not None:
@@ -76,7 +77,9 @@ class ClassWriter:
         argument_docs, raises = self.argument_docs(), self.raises()
         singular = any(f.singular for f in forwards.values())
         context = ClassContext(self.name)
-        context.doc = class_doc(self.variants, argument_docs, raises, singular)
+        text = "".join(x for f in forwards.values() for x in (*f.statements, f.result))
+        leading = "[N,] " if "F.conv" in text else "*, "
+        context.doc = class_doc(self.variants, argument_docs, raises, singular, leading)
         context.annotations = self.annotations()
         context.arguments = self.arguments()
         context.init = self.init()
@@ -98,6 +101,7 @@ class ClassWriter:
             )
             forward = writer.write()
             result[absent] = forward
+            self.transposed = writer.lowering.transposed
             self.helpers |= forward.helpers
             if not absent:
                 names = {f"self.{self.spec.parameters[s].torch}" for s in self.spec.optional}
@@ -132,7 +136,7 @@ class ClassWriter:
         for name, default in self.spec.hyperparameters.items():
             result.append(self.hyper_argument(name, default))
         result += [f"{name}: bool = {default}" for name, default in self.flags]
-        if self.padded is not None:
+        if self.padded is not None or self.transposed:
             result.append('padding_mode: str = "zeros"')
         result += ["device: torch.device | str | None = None", "dtype: torch.dtype | None = None"]
         if self.ansatz == "input map":
@@ -169,6 +173,8 @@ class ClassWriter:
         docs += [(name, "whether the layer has this parameter") for name, _ in self.flags]
         if self.padded is not None:
             docs.append(("padding_mode", '"zeros", "reflect", "replicate" or "circular"'))
+        if self.transposed:
+            docs.append(("padding_mode", '"zeros", as there is nothing else to read'))
         docs.append(("device, dtype", "of the parameters"))
         if self.ansatz == "input map":
             docs.append(
@@ -186,6 +192,14 @@ class ClassWriter:
         for absent in missing:
             names = " and ".join(self.spec.parameters[s].torch for s in sorted(absent))
             result.append(f"Without {names}: no such correction.")
+        if self.padded is not None:
+            result.append(
+                "If padding or padding_mode is unknown, or padding is 'same' with a stride."
+            )
+        if self.transposed:
+            result.append("If padding_mode is not 'zeros'.")
+        if any(s["output_padding"] != "0" for s in self.transposed):
+            result.append("If output_padding is not smaller than either stride or dilation.")
         return result
 
     def divisions(self) -> list[tuple[str, str]]:
@@ -215,7 +229,7 @@ class ClassWriter:
         for top, bottom in self.divisions():
             divisor = bottom if bottom.isidentifier() else f"({bottom})"
             lines += [
-                f"if {divisor} < 1 or {top} % {divisor} != 0:",
+                f"if {divisor} < 1 or {top} % {divisor}:",
                 f'    raise ValueError("{top} must be divisible by {bottom}")',
             ]
         for absent in self.derivations:
@@ -235,6 +249,7 @@ class ClassWriter:
         for name, default in self.spec.hyperparameters.items():
             lines += self.init_hyper(name, default)
         lines += self.init_padding()
+        lines += self.init_transposed()
         if self.ansatz == "input map":
             lines.append("self.radius = radius")
         for tensor in self.program.parameters:
@@ -253,6 +268,25 @@ class ClassWriter:
             return [f"self.{name} = {words}{self.single(name)}"]
         self.helpers.add("_as_tuple")
         return [f"self.{name} = {words}_as_tuple({name}, {len(default)})"]
+
+    def init_transposed(self) -> list[str]:
+        """What torch's own transposed convolution refuses, refused when the layer is built."""
+        if not self.transposed:
+            return []
+        tests = [
+            f"{s['output_padding']} >= max({s['stride']}, {s['dilation']})"
+            for s in self.transposed
+            if s["output_padding"] != "0"
+        ]
+        lines = [
+            'if padding_mode != "zeros":',
+            "    raise ValueError(\"only padding_mode='zeros' is supported\")",
+        ]
+        if tests:
+            problem = "output_padding must be smaller than either stride or dilation"
+            test = tests[0] if len(tests) == 1 else f"any(({', '.join(tests)}))"
+            lines += [f"if {test}:", f'    raise ValueError("{problem}")']
+        return lines
 
     @functools.cached_property
     def windowed(self) -> frozenset[str]:

@@ -18,7 +18,8 @@ EXACTNESS = {
     "first-order": "first-order: the step is -c*eta*g up to O(eta^2)",
     "frozen": (
         "frozen: the gauge depends on the parameters and is held fixed during a step (it is "
-        "detached); the step is -c*eta*g up to O(eta^2) and up to the gauge's own drift"
+        "detached, so the gradient of the input does not see it either); the step is -c*eta*g up "
+        "to O(eta^2) and up to the gauge's own drift"
     ),
 }
 NOT_CORRECTED = (
@@ -49,14 +50,18 @@ def wrapped(text: str, indent: str, hanging: str | None = None) -> list[str]:
     )
 
 
-def shape(program: Program, tensor: Tensor) -> str:
-    """The shape of an input or output in the words of the constructor."""
+def shape(program: Program, tensor: Tensor, leading: str) -> str:
+    """The shape of an input or output in the words of the constructor.
+
+    ``leading`` stands for the leading axes: any number of them, or an optional one where torch's
+    convolutions take no more.
+    """
     batch = batch_letters(program)
-    parts = ["*"] if set(batch) & set(tensor.letters) else []
-    for axis in tensor.axes:
-        if not set(axis) <= set(batch):
-            parts.append(axis_name(program, tensor, axis))
-    return f"({', '.join(parts)})"
+    parts = [
+        axis_name(program, tensor, axis) for axis in tensor.axes if not set(axis) <= set(batch)
+    ]
+    front = leading if set(batch) & set(tensor.letters) else ""
+    return f"({front}{', '.join(parts)})" if parts else f"({front.strip(' ,')})"
 
 
 def axis_name(program: Program, tensor: Tensor, axis: tuple[object, ...]) -> str:
@@ -111,6 +116,7 @@ def class_doc(
     argument_docs: list[tuple[str, str]],
     raises: list[str],
     singular: bool,
+    leading: str,
 ) -> str:
     """The docstring of a generated class, without its quotes."""
     derivation, correction = variants[frozenset()]
@@ -156,6 +162,7 @@ def class_doc(
             lines += wrapped(f"ValueError: {text}", "        ", "            ")
     lines += ["", "    Shape:"]
     for tensor in program.inputs:
-        lines.append(f"        {tensor.name}: {shape(program, tensor)}")
-    lines.append(f"        output: {shape(program, program.tensors[program.output.target])}")
+        lines.append(f"        {tensor.name}: {shape(program, tensor, leading)}")
+    target = program.tensors[program.output.target]
+    lines.append(f"        output: {shape(program, target, leading)}")
     return literal("\n".join(lines))

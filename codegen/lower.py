@@ -28,7 +28,8 @@ class Lowering(Reading):
             return self.cache[e]
         value = self._of(e)
         if e in self.shared and not value.scalar and value.axes:
-            value = self.assign(self.label(e), value)
+            if not value.code.isidentifier():
+                value = self.assign(self.label(e), value)
             self.cache[e] = value
         return value
 

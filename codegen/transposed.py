@@ -164,6 +164,14 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
     argument, used = bias_code(lowering, matrix.code, bias, outer)
     source = lowering.values[image.tensor]
     options = arguments(lowering, w.slides, groups)
+    lowering.transposed = [
+        {
+            "output_padding": lowering.sizes.number(s.output_padding).code,
+            "stride": lowering.sizes.number(s.stride).code,
+            "dilation": lowering.sizes.number(s.dilation).code,
+        }
+        for s in w.slides
+    ]
     call = f"F.conv_transpose{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
     batch = (BATCH,) if BATCH in w.axes else ()
     return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used

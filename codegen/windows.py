@@ -356,7 +356,7 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
     call = f"F.{name}{len(w.slides)}d({value.code}, {ones}{arguments(lowering, w.slides, groups)})"
     if lowering.wide:
         # Autocast would round the squares to half precision, where they overflow.
-        sums = lowering.name("sums")
+        sums = lowering.name("energy")
         lowering.statements.append(
             f"with {lowering.helper('_no_autocast')}({value.code}): {sums} = {call}"
         )

@@ -176,14 +176,13 @@ class Solver(InputMapSolver):
             and norm_like.terms
             and {d for d, _ in norm_like.terms} == {0, 1}
         ):
-            if True:
-                gauge = inline(norm_like.gauge, definitions(program))
-                if vanishes(equation.xreplace({lam: gauge, nu: Integer(1), rate: norm_like.rate})):
-                    members["norm-like"] = {
-                        LAMBDA: norm_like.gauge,
-                        NU: Integer(1),
-                        RATE: norm_like.rate,
-                    }
+            gauge = inline(norm_like.gauge, definitions(program))
+            if vanishes(equation.xreplace({lam: gauge, nu: Integer(1), rate: norm_like.rate})):
+                members["norm-like"] = {
+                    LAMBDA: norm_like.gauge,
+                    NU: Integer(1),
+                    RATE: norm_like.rate,
+                }
         return Correction(
             "split gauge",
             True,

@@ -74,19 +74,19 @@ class Derivation:
 
     def to_text(self) -> str:
         """The numbered steps from the forward map to the corrections, as plain text."""
-        from derive.show import to_text
+        from derive.show import to_text  # noqa: PLC0415 - show builds on this module
 
         return to_text(self)
 
     def to_latex(self) -> str:
         """The same as LaTeX."""
-        from derive.show import to_latex
+        from derive.show import to_latex  # noqa: PLC0415 - show builds on this module
 
         return to_latex(self)
 
     def to_json(self) -> dict[str, object]:
         """The same as JSON-ready data."""
-        from derive.show import to_json
+        from derive.show import to_json  # noqa: PLC0415 - show builds on this module
 
         return to_json(self)
 
@@ -94,7 +94,7 @@ class Derivation:
         return self.to_latex()
 
     def _repr_html_(self) -> str:
-        from derive.show import to_html
+        from derive.show import to_html  # noqa: PLC0415 - show builds on this module
 
         return to_html(self)
 

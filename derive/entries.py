@@ -16,7 +16,7 @@ class Parameter:
     Attributes:
         torch: The attribute's name in the module, which is its key in the state dict.
         optional: Whether the layer exists without it too (``bias=False``).
-        init: ``zeros``, ``ones``, ``normal``, or ``uniform`` in ±1/√fan_in as torch's affine layers.
+        init: ``zeros``, ``ones``, ``normal``, or ``uniform`` in ±1/√fan_in as in torch.
         fan_in: Letters whose sizes multiply to the fan-in; empty: the letters contracted with it.
         axes: The letters of its axes, needed only where it is read at index expressions alone.
     """

@@ -1,8 +1,8 @@
 """Values of symbolic expressions at concrete sizes, by brute force over every letter.
 
 This is the slow, plain reading of the notation: each letter is an array axis, each sum adds up,
-each read outside a tensor's range is 0. It knows nothing of derivations or of generated code, so it can
-judge both. The arithmetic is that of a :class:`Field`: float64, or residues modulo a prime.
+each read outside a tensor's range is 0. It knows nothing of derivations or of generated code, so it
+can judge both. The arithmetic is that of a :class:`Field`: float64, or residues modulo a prime.
 """
 
 from __future__ import annotations

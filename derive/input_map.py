@@ -73,7 +73,7 @@ class InputMapSolver(Certifier):
                 "input map",
                 "κ(μx) = c has a degree above two in a power of μ: no usable closed form",
             )
-        # κ(μx) ≥ 0 for every μ, so its leading coefficient is ≥ 0: one positive root for every input.
+        # κ(μx) ≥ 0, so its leading coefficient is ≥ 0: one positive root for every input.
         return self.solved_input_map(unknown, kappa, constant, coefficients, step, names)
 
     def solved_input_map(
@@ -128,7 +128,7 @@ class InputMapSolver(Certifier):
         )
 
     def readable(self, coefficient: Expr, constant: Expr) -> Expr:
-        """κ's part of highest degree in terms of the intermediates, as a sum of squares if it is."""
+        """κ's part of highest degree in terms of the intermediates, a sum of squares if it is."""
         candidate = complete_squares(self.structure.kappa - constant)
         difference = inline(candidate, definitions(self.program)) - coefficient
         return candidate if vanishes(difference) else complete_squares(coefficient)

@@ -255,7 +255,7 @@ class Softmax(Expr):
     def free_symbols(self) -> set[Symbol]:
         """Symbols that occur free."""
         free: set[Symbol] = self.body.free_symbols - {self.args[1]}
-        return free | self.args[2].free_symbols
+        return free.union(self.args[2].free_symbols)
 
     def expanded(self) -> Expr:
         """The quotient that the softmax stands for."""

@@ -1,10 +1,10 @@
 """The normal form: sums closed, Kronecker deltas contracted, fractions cancelled.
 
 A normal expression is a polynomial in *atoms*: reads, deltas, functions of normal expressions,
-powers of sums, and *connected* sums, i.e. :class:`~derive.nodes.Contraction` nodes whose summand does not
-split into parts that share no bound letter. Equal sums get equal bound letters, so that equal
-things compare equal and cancel. What does not come out equal here is not called different: equality
-is decided elsewhere, by exact evaluation.
+powers of sums, and *connected* sums, i.e. :class:`~derive.nodes.Contraction` nodes whose summand
+does not split into parts that share no bound letter. Equal sums get equal bound letters, so that
+equal things compare equal and cancel. What does not come out equal here is not called different:
+equality is decided elsewhere, by exact evaluation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How one gradient step moves an activation: ∂z/∂θ, the kernel K(s, s') and its self part.
 
-A step Δθ = -η Σ_s' (∂z_s'/∂θ)ᵀ g_s' moves the activation by
-Δz_s = -η Σ_s' K(s,s') g_s' + O(η²) with K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ (design §2; "The Affine Divergence", arXiv 2512.22247).
+A step Δθ = -η Σ_s' (∂z_s'/∂θ)ᵀ g_s' moves the activation by Δz_s = -η Σ_s' K(s,s') g_s' + O(η²)
+with K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ (design §2; "The Affine Divergence", arXiv 2512.22247).
 
 Index legend: unprimed letters belong to the site s and its unit i, primed ones to s' and i'.
 """
@@ -108,7 +108,7 @@ class Differentiator:
         raise DerivationError(f"no rule for the derivative of {type(e).__name__}")
 
     def of_softmax(self, e: Softmax) -> Expr:
-        """a_u (s_u' - Σ_v a_v s_v') for a = softmax(s); a is read off its own line if it has one."""
+        """a_u (s_u' - Σ_v a_v s_v') for a = softmax(s); a is read off its line if it has one."""
         at = e.args[2]
         bound = e.letters[0].fresh()
         if e == self.line.value and isinstance(at, Letter):

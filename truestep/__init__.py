@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         AffineLikeLinear,
         AffineLikeLocallyConnected1d,
         AffineLikeLocalResponseNormLinear,
+        AffineLikeMultiheadAttention,
         AffineLikeResidualLinear,
         AffineLikeReweightedLayerNormLinear,
         AffineLikeReweightedLayerNormSigmaLinear,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         UnitGaugeDepthwiseConv2d,
         UnitGaugeGatedLinear,
         UnitGaugeScale,
+        ValueMixMultiheadAttention,
     )
 else:
 
@@ -80,6 +82,7 @@ __all__ = [
     "AffineLikeLocalResponseNormLinear",
     "AffineLikeLocallyConnected1d",
     "AffineLikeRMSNormLinear",
+    "AffineLikeMultiheadAttention",
     "AffineLikeResidualLinear",
     "AffineLikeReweightedLayerNormLinear",
     "AffineLikeReweightedLayerNormSigmaLinear",
@@ -101,5 +104,6 @@ __all__ = [
     "UnitGaugeDepthwiseConv2d",
     "UnitGaugeGatedLinear",
     "UnitGaugeScale",
+    "ValueMixMultiheadAttention",
     "__version__",
 ]

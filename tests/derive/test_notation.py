@@ -112,7 +112,8 @@ def test_constructor_order_is_that_of_torch(shipped):
         "linear": "in_features out_features",
         "bilinear": "in1_features in2_features out_features",
         "conv2d": "in_channels out_channels kernel_size stride padding dilation groups",
-        "conv_transpose2d": "in_channels out_channels kernel_size stride padding output_padding groups bias dilation",
+        "conv_transpose2d": "in_channels out_channels kernel_size stride padding output_padding "
+        "groups bias dilation",
         "embedding": "num_embeddings embedding_dim",
     }
     for stem, order in wanted.items():

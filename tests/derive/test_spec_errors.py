@@ -340,7 +340,7 @@ WRONG = {
         "flag",
     ),
     # parameters
-    "no parameters": (LINEAR.split("[parameters]")[0], None, "parameters", "missing"),
+    "no parameters": (LINEAR.split("[parameters]", maxsplit=1)[0], None, "parameters", "missing"),
     "empty parameters": (
         linear('W = { torch = "weight" }\nb = { torch = "bias", optional = true }\n', ""),
         6,
@@ -509,7 +509,7 @@ WRONG = {
         "must be a string",
     ),
     "text where a table belongs": (
-        LINEAR.split("[sizes]")[0].replace("site ", 'sizes = "n"\nsite '),
+        LINEAR.split("[sizes]", maxsplit=1)[0].replace("site ", 'sizes = "n"\nsite '),
         3,
         "sizes",
         "must be a table",

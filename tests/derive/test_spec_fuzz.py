@@ -281,7 +281,7 @@ def test_tables(field, value):
         resolve(spec)
         assert len(spec.digest) == 64
         for name in spec.stages:
-            only_spec_errors(lambda: resolve(stage_spec(spec, name)))
+            only_spec_errors(lambda stage=name: resolve(stage_spec(spec, stage)))
 
     only_spec_errors(build)
 
