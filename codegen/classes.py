@@ -281,6 +281,7 @@ class ClassWriter:
         lines = [
             'if padding_mode != "zeros":',
             "    raise ValueError(\"only padding_mode='zeros' is supported\")",
+            "self.padding_mode = padding_mode",
         ]
         if tests:
             problem = "output_padding must be smaller than either stride or dilation"
@@ -479,7 +480,7 @@ class ClassWriter:
             f"{self.spec.parameters[s].torch}={{self.{self.spec.parameters[s].torch} is not None}}"
             for s in self.spec.optional
         ]
-        if self.padded is not None:
+        if self.padded is not None or self.transposed:
             parts.append("padding_mode={self.padding_mode!r}")
         if self.ansatz == "input map":
             parts.append("radius={self.radius!r}")

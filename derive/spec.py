@@ -101,6 +101,10 @@ class LayerSpec:
         freeze(self, "hyperparameters", MappingProxyType(dict(self._hyperparameters())))
         freeze(self, "inputs", MappingProxyType(dict(self._inputs())))
         freeze(self, "stages", MappingProxyType(dict(self._stages())))
+        # A size may be a plain number: k = 3.
+        given: Mapping[str, Any] = self.sizes
+        sizes = {k: str(v) if type(v) is int else v for k, v in given.items()}
+        freeze(self, "sizes", sizes)
         for key in ("sizes", "classes"):
             for name, value in getattr(self, key).items():
                 if not isinstance(name, str) or not isinstance(value, str):

@@ -15,7 +15,7 @@ from derive.corrections import RATE, Correction
 from derive.derivation import Derivation
 from derive.formula import Latex, Unicode, formula, grouped, latex, latex_name
 from derive.nodes import Delta, Letter, Read
-from derive.structure import unit_delta
+from derive.structure import named, unit_delta
 
 EXACTNESS = {
     "exact": "c = 1 at every finite η",
@@ -181,7 +181,8 @@ class Writer:
             words = f"K(s,s) is {structure.kind}, K(s,s) = {shape} with"
             yield self.equation(sides, kappa, words, norms=True)
             if structure.full != kappa and not structure.parameter_dependent:
-                yield self.equation(sides, structure.full, "Written out:", norms=True)
+                written = named(self.program, structure.full)
+                yield self.equation(sides, written, "Written out:", norms=True)
             divergence = unit_delta(self.program.unit) * (kappa - 1)
         yield from self.nature()
         rest, rest_tex = ("", "") if update.affine else (" + O(η²)", r" + O(\eta^{2})")

@@ -11,6 +11,7 @@ import torch
 
 from derive.corrections import Correction
 from derive.derivation import Derivation
+from derive.formula import formula, grouped
 from derive.program import Program, Tensor
 from verify.instances import Instance
 from verify.layout import to_storage
@@ -51,18 +52,18 @@ class Subject:
 
     def claim(self) -> Claim:
         """What the class claims."""
-        c = self.correction
-        kernel = (
-            c.kernel if c.kernel is not None else f"Λ(s) ({self.derivation.update.kernel}) Λ(s')ᵀ"
-        )
+        c, program = self.correction, self.derivation.program
+        kernel = formula(grouped(c.kernel or self.derivation.update.kernel), program, unicode=True)
+        if c.kernel is None:
+            kernel = f"Λ(s) ({kernel}) Λ(s')ᵀ"
         return Claim(
             self.name,
             tuple(sorted(self.absent)),
             c.ansatz + (f" of the stage {self.part}" if self.part else ""),
             c.exactness,
-            str(c.gauge),
-            str(c.rate),
-            str(kernel),
+            formula(c.gauge, program, unicode=True),
+            formula(c.rate, program, unicode=True),
+            kernel,
         )
 
     def build(self, instance: Instance) -> torch.nn.Module:

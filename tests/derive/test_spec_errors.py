@@ -562,7 +562,9 @@ def test_the_plain_texts_are_right():
     ],
 )
 @pytest.mark.parametrize(
-    "value", [None, 3, 2.5, True, [1], {"a": [None]}, {3: "x"}, object(), b"n"], ids=str
+    "value",
+    [None, 3, 2.5, True, [1], {"a": [None]}, {3: "x"}, object(), b"n"],
+    ids=["none", "int", "float", "bool", "list", "table", "int key", "object", "bytes"],
 )
 def test_wrong_types_in_python(field, value):
     arguments = {

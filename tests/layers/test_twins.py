@@ -32,12 +32,9 @@ def pair(case, dtype=torch.float64, **more):
 
 
 def accepts(twin):
-    """The twin's constructor; a transposed convolution takes no padding mode but "zeros"."""
-    parameters = list(inspect.signature(twin.__init__).parameters.values())
-    transposed = issubclass(twin, nn.modules.conv._ConvTransposeNd)
-    return [
-        (p.name, p.default) for p in parameters if not (transposed and p.name == "padding_mode")
-    ]
+    """The twin's constructor."""
+    parameters = inspect.signature(twin.__init__).parameters.values()
+    return [(p.name, p.default) for p in parameters]
 
 
 @every_twin
