@@ -9,6 +9,7 @@ import sympy
 from sympy import Add, Expr, Function, Mul, Pow
 
 from codegen.axes import Axes
+from codegen.signs import positive
 from codegen.values import Level, Value
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Letter, MaxOver, Read, Softmax, reads, size_symbol, substitute
@@ -158,6 +159,8 @@ class Elementwise(Axes):
         code = base.at(Level.ATOM)
         if exponent == 2:
             return base.with_code(f"{code}.square()")
+        if exponent == sympy.Rational(1, 2) and self.wide and not positive(e.base):
+            return base.with_code(f"{self.helper('_root')}({base.code})")
         if exponent == sympy.Rational(1, 2):
             return base.with_code(f"{code}.sqrt()")
         if exponent == sympy.Rational(-1, 2):

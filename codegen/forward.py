@@ -9,7 +9,8 @@ import sympy
 from sympy import Expr, Mul, Pow, Symbol
 
 from codegen.forms import RECOGNISERS
-from codegen.lower import Lowering, positive
+from codegen.lower import Lowering
+from codegen.signs import positive
 from codegen.sizes import SizeCode
 from codegen.values import BATCH, Axis, Level, Value, insert_axes
 from derive.corrections import Correction

@@ -21,6 +21,12 @@ def _inverse_root(x: Tensor, degree: float) -> Tensor:
     x = x.masked_fill(x <= 0, math.inf)  # below 0 by rounding alone
     return torch.rsqrt(x) if degree == 2 else torch.pow(x, -1 / degree)
 ''',
+    "_root": '''
+def _root(x: Tensor) -> Tensor:
+    """The square root of x >= 0, with gradient 0 where x is 0."""
+    zero = x <= 0  # below 0 by rounding alone
+    return torch.sqrt(x.masked_fill(zero, 1)).masked_fill(zero, 0)
+''',
     "_whiten": '''
 def _whiten(kernel: Tensor, z: Tensor) -> Tensor:
     """L⁻¹ z with the Cholesky factor of kernel = L Lᵀ, and 0 where the kernel is singular."""

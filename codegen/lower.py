@@ -16,7 +16,6 @@ from codegen.reading import Reading
 from codegen.values import BATCH, LETTERS, Axis, Value, merge_order
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax, reads
-from derive.structure import is_positive_sum
 
 
 class Lowering(Reading):
@@ -130,16 +129,3 @@ class Lowering(Reading):
         for axis, name in wanted.items():
             names[axis] = name if len(name) == 1 and name not in used else next(spare)
             used.add(names[axis])
-
-
-def positive(expression: Expr) -> bool:
-    """Whether a radicand cannot be zero: a positive constant plus what is ≥ 0."""
-    terms = Add.make_args(expression)
-    constants = [t for t in terms if not reads(t) and not t.free_symbols - _sizes(t)]
-    return any(t.is_positive for t in constants) and all(
-        is_positive_sum(t) for t in terms if t not in constants
-    )
-
-
-def _sizes(expression: Expr) -> set[Expr]:
-    return {s for s in expression.free_symbols if str(s).startswith("size(")}

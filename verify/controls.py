@@ -61,8 +61,9 @@ class GaugedLayer(torch.nn.Module):
         tensors: dict[str, Any] = {}
         for tensor, value in zip(program.inputs, inputs, strict=True):
             shape = tuple(sizes[x.size] for x in tensor.letters)
-            logical = value.reshape(shape)
-            tensors[tensor.name] = logical.numpy() if tensor.kind == "token" else logical
+            token = tensor.kind == "token"
+            given = self.case.instance.tensors[tensor.name]
+            tensors[tensor.name] = given if token else value.reshape(shape)
         for tensor in program.parameters:
             shape = tuple(sizes[x.size] for x in tensor.letters)
             tensors[tensor.name] = getattr(self, f"p_{tensor.name}").reshape(shape)

@@ -69,7 +69,7 @@ def has_exponents(subject: Subject) -> bool:
     return any(v.atoms(sympy.exp, sympy.erf, gelu, Softmax) for v in values)
 
 
-def draw_point(subject: Subject, instance: Instance, attempt: int) -> Point:
+def draw_point(subject: Subject, instance: Instance, attempt: int, gauge: bool) -> Point:
     """Residues for inputs, parameters, real hyperparameters and the radius.
 
     Raises:
@@ -94,7 +94,7 @@ def draw_point(subject: Subject, instance: Instance, attempt: int) -> Point:
     symbols[RADIUS] = pow(rng.randrange(1, field.modulus), 2, field.modulus)
     evaluator = Evaluator(instance.sizes, tensors, symbols, field)
     point = Point(instance, field, symbols, {**tensors, **run_program(program, evaluator)})
-    if subject.correction.ansatz != "matrix gauge":
+    if gauge and subject.correction.ansatz != "matrix gauge":
         point.array(subject.correction.gauge, program.output.letters)
     return point
 
@@ -194,7 +194,7 @@ def factors(blocks: Array) -> bool:
     return True
 
 
-def judge_point(subject: Subject, point: Point) -> str:
+def judge_point(subject: Subject, point: Point, gauge: bool) -> str:
     """Every identity at one point; the reason of the first that fails, else ``""``."""
     program, derivation = subject.program, subject.derivation
     measured = measured_kernel(program, point)
@@ -214,11 +214,11 @@ def judge_point(subject: Subject, point: Point) -> str:
             )
             if not same(times_identity(value), blocks):
                 return f"K(s,s) is not δ κ with κ = {kappa}"
-    return check_gauge(subject, point, measured)
+    return check_gauge(subject, point, measured) if gauge else ""
 
 
-def judge_instance(subject: Subject, instance: Instance) -> tuple[str, int, int]:
-    """Draw residues until every radicand is a square, and judge.
+def judge_instance(subject: Subject, instance: Instance, gauge: bool) -> tuple[str, int, int]:
+    """Draw residues until every radicand is a square, and judge K, κ and, if wanted, the gauge.
 
     Returns:
         The reason of a failure or ``""``, how many draws it took, and how many radicands.
@@ -232,8 +232,8 @@ def judge_instance(subject: Subject, instance: Instance) -> tuple[str, int, int]
     seen: set[int] = set()
     for attempt in range(DRAWS):
         try:
-            point = draw_point(subject, instance, attempt)
-            reason = judge_point(subject, point)
+            point = draw_point(subject, instance, attempt, gauge)
+            reason = judge_point(subject, point, gauge)
         except Singular:
             singular += 1
             if singular == SINGULAR_DRAWS:
@@ -278,19 +278,23 @@ def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple
     """
     wanted = max(2, settings.instances // 2)
     found: list[float] = []
-    for instance in sample(
-        subject.derivation, 4 * wanted, settings.seed, kinds=KINDS, limits=EXACT
-    ):
-        try:
-            reason, draws, roots = judge_instance(subject, instance)
-        except Singular:
-            record.note("passed over sizes that are singular or have no root")
-            continue
-        record.instances += 1
-        record.judge(1.0 if reason else 0.0, 0.0, f"{reason}: {subject.name} at {instance}")
-        found.append(bits(subject, instance, draws, roots))
-        if len(found) == wanted:
-            return min(found), sum(found)
+    drawn = sample(subject.derivation, 4 * wanted, settings.seed, kinds=KINDS, limits=EXACT)
+    for gauge in (True, False):
+        for instance in drawn:
+            try:
+                reason, draws, roots = judge_instance(subject, instance, gauge)
+            except Singular:
+                record.note("passed over sizes that are singular or have no root")
+                continue
+            if not gauge:
+                # A window that is empty at some site of every size, or an odd root: the symbolic
+                # and the numeric stage judge the gauge there, this one K and κ.
+                record.note("the gauge has no value modulo p at any size: K and κ alone")
+            record.instances += 1
+            record.judge(1.0 if reason else 0.0, 0.0, f"{reason}: {subject.name} at {instance}")
+            found.append(bits(subject, instance, draws, roots))
+            if len(found) == wanted:
+                return min(found), sum(found)
     raise VerificationError(
         f"only {len(found)} of {wanted} instances of {subject.name} are regular"
     )

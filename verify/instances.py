@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ import sympy
 from hypothesis import strategies as st
 
 from derive.derivation import Derivation
+from derive.errors import DerivationError
 from derive.nodes import Letter, reads
 from derive.program import Program
 from derive.rank import token_range
@@ -59,7 +60,12 @@ class Limits:
     parameters: int = 150
     sites: int = 30
 
+    def times(self, factor: int) -> Limits:
+        """Limits that many times as wide."""
+        return Limits(*(factor * getattr(self, f.name) for f in fields(self)))
 
+
+WIDER = (1, 3, 9)
 NUMERIC = Limits()
 EXACT = Limits(kernel=20_000, outputs=8, parameters=32, sites=4)
 GRADIENTS = Limits(kernel=40_000, outputs=12, parameters=36, sites=6)
@@ -170,7 +176,7 @@ def draw_tensors(
             values = values * SCALES.get(kind, 1.0)
             if needs_positive(program, tensor.name):
                 values = np.abs(values)
-        tensors[tensor.name] = values
+        tensors[tensor.name] = np.asarray(values)
     return tensors
 
 
@@ -186,6 +192,24 @@ def needs_positive(program: Program, name: str) -> bool:
     return False
 
 
+def fitting_sizes(
+    derivation: Derivation, source: Source, kind: str, limits: Limits
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """Sizes within limits; within wider ones where the formulas in [sizes] leave none so small.
+
+    Raises:
+        DerivationError: If no sizes fit.
+    """
+    for factor in WIDER[:-1]:
+        draw = SizeDraw(derivation.program, source, kind, beyond(derivation, limits.times(factor)))
+        try:
+            return draw.fitting()
+        except DerivationError:
+            continue
+    widest = beyond(derivation, limits.times(WIDER[-1]))
+    return SizeDraw(derivation.program, source, kind, widest).fitting()
+
+
 def draw_instance(
     derivation: Derivation, source: Source, kind: str, limits: Limits = NUMERIC
 ) -> Instance:
@@ -195,7 +219,7 @@ def draw_instance(
         DerivationError: If no sizes fit.
     """
     program = derivation.program
-    sizes, symbols = SizeDraw(program, source, kind, beyond(derivation, limits)).fitting()
+    sizes, symbols = fitting_sizes(derivation, source, kind, limits)
     seed = source.integer(0, 2**31 - 1)
     tensors = draw_tensors(program, sizes, kind, seed)
     return Instance(kind, sizes, symbols, tensors, source.choice(RADII), seed)

@@ -46,7 +46,7 @@ class NonResidue(Exception):  # noqa: N818 - an event that is dealt with
 
 
 class Singular(Exception):  # noqa: N818 - an event that is dealt with
-    """A division by 0: by chance, or because the layer is singular at these sizes."""
+    """No value modulo p: a division by 0, by chance or at these sizes always, or an odd root."""
 
 
 @functools.cache
@@ -136,7 +136,7 @@ class Prime:
         top, bottom = int(exponent.p), int(exponent.q)
         while bottom > 1:
             if bottom % 2:
-                raise DerivationError(f"no rule for the power {exponent} modulo a prime")
+                raise Singular(f"the power {exponent} has no root to draw modulo p")
             a, bottom = self.root(a), bottom // 2
         if top < 0:
             a, top = self.inverse(a), -top
