@@ -312,7 +312,7 @@ WRONG = {
     ),
     "size with a division": (linear('"in_features"', '"i/2"'), None, None, "whole number"),
     "size with a fraction": (linear('"in_features"', '"0.5*i"'), None, None, "whole number"),
-    "size that is no text": (linear('"in_features"', "3"), None, "j", "must be a string"),
+    "size that is no text": (linear('"in_features"', "3.5"), None, "j", "must be a string"),
     "size as integer and tuple": (
         linear('"out_features"', '"in_features[0]"'),
         None,
