@@ -140,11 +140,6 @@ def projection(spec: LayerSpec, name: str, has_bias: bool) -> DerivedStage:
     return DerivedStage(name, has_bias, derive(stage, absent))
 
 
-def weight_of(spec: LayerSpec) -> str:
-    """The symbol of the projection's weight."""
-    return next(s for s in spec.parameters if s != bias_of(spec))
-
-
 def bias_of(spec: LayerSpec) -> str | None:
     """The symbol of the optional parameter of a projection."""
     return next(iter(spec.optional), None)

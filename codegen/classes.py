@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import sympy
-
+from codegen.boundary import Padded, pad_lines, padding_lines
 from codegen.docs import class_doc
 from codegen.forward import Forward, ForwardWriter
+from codegen.initial import InitialValues
 from codegen.lower import Lowering
 from codegen.sizes import SizeCode
 from codegen.variants import merge_variants
-from codegen.windows import Window, window
 from derive import grammar as g
 from derive.corrections import Correction
-from derive.derivation import Derivation
-from derive.nodes import Contraction, Letter, reads
+from derive.derivation import Derivation, variants
 from derive.program import Program, Tensor
 from derive.spec import LayerSpec
 
@@ -49,7 +47,6 @@ class ClassWriter:
         name: str,
         ansatz: str,
         variants: Mapping[frozenset[str], tuple[Derivation, Correction]],
-        derivations: Mapping[frozenset[str], Derivation],
         general: bool,
     ) -> None:
         """Collect what the class is made of."""
@@ -57,12 +54,13 @@ class ClassWriter:
         self.name = name
         self.ansatz = ansatz
         self.variants = variants
-        self.derivations = derivations
         self.general = general
         self.program: Program = variants[frozenset()][0].program
         self.helpers: set[str] = set()
         self.transposed: list[dict[str, str]] = []
-        self.padded = next(((n, i.padded_by) for n, i in spec.inputs.items() if i.padded_by), None)
+        self.padded: Padded | None = next(
+            ((n, i.padded_by) for n, i in spec.inputs.items() if i.padded_by), None
+        )
         self.attributes = {n: f"self.{n}" for n in (*self.program.arguments, *spec.hyperparameters)}
         if self.padded is not None:
             self.attributes[self.padded[1]] = "self._overrun"
@@ -73,6 +71,7 @@ class ClassWriter:
     # -------------------------------------------------------------- pieces
     def write(self) -> ClassContext:
         """All strings of the class."""
+        spec, program = self.spec, self.program
         forwards = self.forwards()
         argument_docs, raises = self.argument_docs(), self.raises()
         singular = any(f.singular for f in forwards.values())
@@ -83,19 +82,22 @@ class ClassWriter:
         context.annotations = self.annotations()
         context.arguments = self.arguments()
         context.init = self.init()
-        context.reset_doc, context.reset = self.reset()
+        context.reset_doc, context.reset = InitialValues(spec, program, self.sizes).reset()
         inputs = [t.name for t in self.program.inputs]
         context.forward_arguments = ", ".join(f"{n}: Tensor" for n in inputs)
         context.forward_doc = "The corrected activation."
-        context.forward = [*self.pad_lines(), *merge_variants(forwards, self.conditions())]
+        context.forward = [*pad_lines(self.padded), *merge_variants(forwards, self.conditions())]
         context.repr = self.repr_parts()
         return context
 
     def forwards(self) -> dict[frozenset[str], Forward]:
         """One forward pass a variant; the full layer comes first, so others share its calls."""
         result: dict[frozenset[str], Forward] = {}
-        fused: Mapping[str, str] = {}
+        handed: Mapping[str, str] = {}
         for absent, (derivation, correction) in self.variants.items():
+            # A bias that this variant has goes where the variant puts it, and nowhere else.
+            missing = {f"self.{self.spec.parameters[s].torch}" for s in absent}
+            fused = {w: b for w, b in handed.items() if b in missing}
             writer = ForwardWriter(
                 derivation, correction, self.attributes, general=self.general, fused=fused
             )
@@ -104,8 +106,7 @@ class ClassWriter:
             self.transposed = writer.lowering.transposed
             self.helpers |= forward.helpers
             if not absent:
-                names = {f"self.{self.spec.parameters[s].torch}" for s in self.spec.optional}
-                fused = {w: b for w, b in forward.fused.items() if b in names}
+                handed = forward.fused
         return result
 
     def conditions(self) -> dict[frozenset[str], str]:
@@ -188,7 +189,7 @@ class ClassWriter:
     def raises(self) -> list[str]:
         """What the constructor refuses."""
         result = [f"If {top} is not divisible by {bottom}." for top, bottom in self.divisions()]
-        missing = [a for a in self.derivations if a not in self.variants]
+        missing = [a for a in variants(self.spec) if a not in self.variants]
         for absent in missing:
             names = " and ".join(self.spec.parameters[s].torch for s in sorted(absent))
             result.append(f"Without {names}: no such correction.")
@@ -232,7 +233,7 @@ class ClassWriter:
                 f"if {divisor} < 1 or {top} % {divisor}:",
                 f'    raise ValueError("{top} must be divisible by {bottom}")',
             ]
-        for absent in self.derivations:
+        for absent in variants(self.spec):
             if absent not in self.variants:
                 names = [self.spec.parameters[s].torch for s in self.spec.optional if s in absent]
                 present = [
@@ -248,7 +249,9 @@ class ClassWriter:
             lines.append(f"self.{name} = {value}")
         for name, default in self.spec.hyperparameters.items():
             lines += self.init_hyper(name, default)
-        lines += self.init_padding()
+        if self.padded is not None:
+            lines += padding_lines(self.spec, self.program, self.padded, self.lowering())
+            self.helpers.add("_resolve_padding")
         lines += self.init_transposed()
         if self.ansatz == "input map":
             lines.append("self.radius = radius")
@@ -340,134 +343,12 @@ class ClassWriter:
             f'    self.register_parameter("{parameter.torch}", None)',
         ]
 
-    # -------------------------------------------------------------- padding modes
-    def window(self) -> Window | None:
-        """The window through which the padded input is read."""
-        if self.padded is None:
-            return None
-        low = self.lowering()
-        for line in self.program.lines:
-            for node in sympy.preorder_traversal(line.value):
-                if isinstance(node, Contraction):
-                    for read in reads(node.body):
-                        if read.tensor == self.padded[0]:
-                            found = window(low, read, set(node.letters))
-                            if found is not None:
-                                return found
-        raise self.spec.error(
-            f"padded_by of `{self.padded[0]}`: the input is not read through a convolution window",
-            self.padded[0],
-            "drop padded_by, or write stride*p + dilation*k - padding with a convolution's size",
-        )
-
     def lowering(self) -> Lowering:
         """A lowering to ask about windows."""
         derivation, correction = self.variants[frozenset()]
         return ForwardWriter(
             derivation, correction, self.attributes, general=False, fused={}
         ).lowering
-
-    def init_padding(self) -> list[str]:
-        """Settle how much is padded before reading and how much the reads then overrun."""
-        found = self.window()
-        if found is None or self.padded is None:
-            return []
-        self.helpers |= {"_resolve_padding"}
-        low = self.lowering()
-        name = self.padded[1]
-        tuple_default = isinstance(self.spec.hyperparameters[name], tuple)
-
-        def listed(codes: Iterable[str]) -> str:
-            values = list(codes)
-            heads = {c[: c.rindex("[")] for c in values if c.endswith("]")}
-            if len(heads) == 1 and values == [
-                f"{next(iter(heads))}[{k}]" for k in range(len(values))
-            ]:
-                return next(iter(heads))
-            return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
-
-        kernel = listed(low.sizes.letter(s.kernel).code for s in found.slides)
-        stride = listed(low.sizes.number(s.stride).code for s in found.slides)
-        dilation = listed(low.sizes.number(s.dilation).code for s in found.slides)
-        given = (
-            f"self.{name}"
-            if tuple_default
-            else f"self.{name} if isinstance(self.{name}, str) else (self.{name},)"
-        )
-        lines = [
-            "self.padding_mode = padding_mode",
-            "self._pads, overrun = _resolve_padding("
-            f"{given}, padding_mode, {kernel}, {stride}, {dilation})",
-            f"self._overrun = {'overrun' if tuple_default else 'overrun[0]'}",
-        ]
-        return lines
-
-    def pad_lines(self) -> list[str]:
-        """Pad the input where its reads do not simply overrun into zeros."""
-        if self.padded is None:
-            return []
-        name = self.padded[0]
-        return [
-            "if self._pads:",
-            '    mode = "constant" if self.padding_mode == "zeros" else self.padding_mode',
-            f"    {name} = F.pad({name}, self._pads, mode=mode)",
-        ]
-
-    # -------------------------------------------------------------- initial values
-    def reset(self) -> tuple[str, list[str]]:
-        """The initial values."""
-        lines: list[str] = []
-        inits = set()
-        previous = ""
-        for tensor in self.program.parameters:
-            parameter = self.spec.parameters[tensor.name]
-            target = f"self.{parameter.torch}"
-            inits.add(parameter.init)
-            if parameter.init == "uniform":
-                bound = self.bound(tensor)
-                block = [] if bound == previous else [f"bound = {bound}"]
-                previous = bound
-                call = f"nn.init.uniform_({target}, -bound, bound)"
-                lines += block
-            else:
-                call = f"nn.init.{parameter.init}_({target})"
-            lines += [f"if {target} is not None:", f"    {call}"] if parameter.optional else [call]
-        if inits == {"uniform"}:
-            return (
-                "Uniform values in ±1/sqrt(fan-in), as torch's own affine layers have them.",
-                lines,
-            )
-        return "The initial values of the spec.", lines
-
-    def bound(self, tensor: Tensor) -> str:
-        """±1/√fan-in, with the letters summed over as the fan-in; a bias takes its weight's."""
-        parameter = self.spec.parameters[tensor.name]
-        if parameter.fan_in:
-            letters = [self.program.letters[x] for x in parameter.fan_in]
-        else:
-            letters = self.fan_in(tensor)
-        product = self.sizes.product([self.sizes.letter(x) for x in letters])
-        return f"1 / math.sqrt(max(1, {product.code}))" if letters else "1.0"
-
-    def fan_in(self, tensor: Tensor) -> list[Letter]:
-        """The letters of a parameter that are summed over, or those of the weight beside it."""
-        for name in (tensor.name, *(t.name for t in self.program.parameters)):
-            for line in self.program.lines:
-                if not any(r.tensor == tensor.name for r in reads(line.value)):
-                    continue
-                for node in sympy.preorder_traversal(line.value):
-                    if isinstance(node, Contraction):
-                        for read in sorted(
-                            (r for r in reads(node.body) if r.tensor == name), key=str
-                        ):
-                            held = [i for i in read.indices if i in node.letters]
-                            if held:
-                                return [self.same_size(x) for x in held]
-        return []
-
-    def same_size(self, letter: Letter) -> Letter:
-        """The spec's own letter for a bound copy."""
-        return next((x for x in self.program.letters.values() if x.size == letter.size), letter)
 
     def repr_parts(self) -> list[str]:
         """extra_repr as f-strings."""

@@ -145,7 +145,10 @@ def class_doc(
     for absent, (other, found) in variants.items():
         if absent:
             what = "; ".join(x.rstrip(",") for x in correction_lines(other, found)[1:])
-            lines += wrapped(f"{variant_name(other)}: {what} ({found.exactness}).", "    ")
+            kind = found.exactness
+            if kind == "exact" and found.rate is not None and found.rate.free_symbols:
+                kind = "exact at radius 1, else constant-rate"
+            lines += wrapped(f"{variant_name(other)}: {what} ({kind}).", "    ")
     if singular:
         lines += wrapped(
             "Where the gauge would be infinite (no gradient reaches any parameter) it is 0.", "    "

@@ -46,14 +46,6 @@ def recorded_hash(text: str) -> str | None:
     return None
 
 
-def recorded_spec(text: str) -> str | None:
-    """The spec hash that a generated file records."""
-    for line in text.splitlines()[:6]:
-        if line.startswith("# spec: ") and " sha256 " in line:
-            return line.rsplit(" ", 1)[1]
-    return None
-
-
 def is_edited(text: str) -> bool:
     """Whether a generated file was changed by hand."""
     return recorded_hash(text) != content_hash(text)

@@ -127,11 +127,11 @@ def generate(spec: LayerSpec, *, general: bool = False) -> LayerSource:
         if not full.correction(ansatz).applies:
             continue
         found = {
-            a: (d, d.correction(ansatz))
+            a: (d, correction)
             for a, d in derivations.items()
-            if d.correction(ansatz).applies
+            if (correction := d.within(ansatz)).applies
         }
-        writer = ClassWriter(spec, class_name(spec, kind), ansatz, found, derivations, general)
+        writer = ClassWriter(spec, class_name(spec, kind), ansatz, found, general)
         contexts.append(writer.write())
         helpers |= writer.helpers
         classes.append(

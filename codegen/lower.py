@@ -35,7 +35,9 @@ class Lowering(Reading):
     def label(self, e: Expr) -> str:
         """A name for a shared subexpression."""
         if isinstance(e, Contraction):
-            return "energy" if self.wide else "total"
+            return "energy" if e.body.is_nonnegative else "total"
+        if isinstance(e, sympy.Abs):
+            return "magnitude"
         if isinstance(e, Function):
             return str(e.func.__name__).lower()
         return "factor"

@@ -139,6 +139,8 @@ class SizeCode:
             if power.is_Integer and power < 0:
                 shown = str(int(power))
             return Value(f"{base} ** {shown}", level=Level.POWER, scalar=True)
+        if isinstance(expression, sympy.Abs):
+            return Value(f"abs({self.number(expression.args[0]).code})", scalar=True)
         raise DerivationError(f"{expression} is no number of sizes and hyperparameters")
 
     def _quotient(self, expression: Expr) -> Value:

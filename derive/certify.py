@@ -83,7 +83,7 @@ class Certifier:
         return vanishes(difference) or vanishes(inline(difference, definitions(self.program)))
 
     def exactness(self, gauge: Expr, rate: Expr) -> str:
-        """The class of design §2."""
+        """The exactness class."""
         if depends_on_parameters(self.program, gauge):
             return "frozen"
         if not self.update.affine:

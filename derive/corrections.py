@@ -1,4 +1,4 @@
-"""The five ansätze of design §2: set up as equations, solved, re-substituted and re-derived.
+"""The five ansätze: set up as equations, solved, re-substituted and re-derived.
 
 A correction is a map z̃ built from the layer with K̃(s,s) = c·I for every input. Each ansatz puts an
 unknown into the forward map, sends the result through the same derivation as any layer, and solves

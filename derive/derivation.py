@@ -63,6 +63,15 @@ class Derivation:
         """The corrections that came out."""
         return tuple(c for c in self.corrections if c.applies)
 
+    def within(self, ansatz: str) -> Correction:
+        """The correction that an ansatz comes to: a simpler kernel needs only a member of it.
+
+        One factor for all units is a unit gauge, and factors per unit are a matrix gauge.
+        """
+        members = {"matrix gauge": ("unit gauge", "output gauge"), "unit gauge": ("output gauge",)}
+        candidates = [self.correction(a) for a in (ansatz, *members.get(ansatz, ()))]
+        return next((c for c in candidates if c.applies), candidates[0])
+
     @property
     def nothing_to_correct(self) -> bool:
         """Whether K(s,s) = I already."""

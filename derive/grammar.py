@@ -67,7 +67,7 @@ class Power:
 
 @dataclass(frozen=True)
 class Call:
-    """A function of the list in design §4."""
+    """A function of the list in :mod:`derive.functions`."""
 
     function: str
     arguments: tuple[Tree, ...]

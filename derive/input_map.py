@@ -19,9 +19,7 @@ from derive.normal import inline, normal
 from derive.program import Line, Program, Tensor
 from derive.roots import powers_of, root_of, solve_positive, stable_root, vanishes
 from derive.squares import complete_squares
-from derive.structure import (
-    on_diagonal,
-)
+from derive.structure import on_diagonal, subtracts
 from derive.update import definitions, derive_update
 
 NO_CLOSED_FORM = "κ(μx) = c has no closed form: the input stands inside a function or a denominator"
@@ -129,7 +127,12 @@ class InputMapSolver(Certifier):
 
     def readable(self, coefficient: Expr, constant: Expr) -> Expr:
         """κ's part of highest degree in terms of the intermediates, a sum of squares if it is."""
-        candidate = complete_squares(self.structure.kappa - constant)
+        shifted = self.structure.kappa - constant
+        candidate = complete_squares(shifted)
+        if subtracts(candidate):
+            # κ may stand over a denominator, where the constant is no term of its own.
+            cancelled = complete_squares(cancel(shifted))
+            candidate = candidate if subtracts(cancelled) else cancelled
         difference = inline(candidate, definitions(self.program)) - coefficient
         return candidate if vanishes(difference) else complete_squares(coefficient)
 

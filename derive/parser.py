@@ -6,6 +6,7 @@ Nothing is ever run: a node that is not on the list is refused by name.
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -60,6 +61,8 @@ class Parser:
         try:
             node = ast.parse(text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            for name in filter(keyword.iskeyword, re.findall(r"[A-Za-z_]\w*", text)):
+                self.fail(f"`{name}` is a keyword of Python", name, "choose another name")
             reason = getattr(error, "msg", None) or "too deeply nested"
             self.fail(
                 f"not a formula: {reason}",

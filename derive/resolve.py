@@ -65,12 +65,24 @@ class _Resolver:
             *self.spec.inputs,
             *(s.target for s in statements),
         } - set(hyper)
-        closed = [self.close(s) for s in statements]
+        closed = self.reached([self.close(s) for s in statements])
         self.collect(closed)
         self.check_names(closed)
-        arguments, sizes = self.sizes.resolve(self.axes, self.kinds)
+        arguments, sizes = self.sizes.resolve(self.axes, self.kinds, bool(self.absent))
         lines = tuple(self.lower(s) for s in closed)
         return self.assemble(closed, lines, arguments, sizes)
+
+    def reached(self, statements: list[g.Statement]) -> list[g.Statement]:
+        """The lines that the output needs, where an absent parameter leaves others without use."""
+        if not self.absent:
+            return statements
+        needed = {statements[-1].target}
+        kept: list[g.Statement] = []
+        for statement in reversed(statements):
+            if statement.target in needed:
+                kept.append(statement)
+                needed |= {r.tensor for r in g.references(statement.value)}
+        return kept[::-1]
 
     def statements(self) -> list[g.Statement]:
         found: list[g.Statement] = []
@@ -269,7 +281,7 @@ class _Resolver:
                     "use it in `forward` or remove it",
                 )
         for symbol in self.spec.inputs:
-            if symbol not in used:
+            if symbol not in used and not self.absent:
                 self.fail(
                     f"the input `{symbol}` is never used",
                     symbol,

@@ -87,13 +87,15 @@ class SizeTable:
 
     # -------------------------------------------------------------- formulas
     def resolve(
-        self, axes: Mapping[str, Axes], kinds: Mapping[str, str]
+        self, axes: Mapping[str, Axes], kinds: Mapping[str, str], partial: bool
     ) -> tuple[dict[str, int], dict[str, g.Tree | None]]:
         """Find a formula for every class.
 
         Args:
             axes: The axes of every tensor.
             kinds: The kind of every tensor.
+            partial: Whether a parameter is absent: then a size may have lost its use, yet it stays
+                an argument of the constructor.
 
         Returns:
             Constructor argument → number of elements (0: a plain integer), in declared order, and
@@ -105,7 +107,7 @@ class SizeTable:
         for key in self.spec.sizes:
             letters = split_letters(key)
             for letter in letters:
-                if letter not in used:
+                if letter not in used and not partial:
                     self.fail(
                         f"[sizes] names the index `{letter}`, which occurs nowhere",
                         letter,

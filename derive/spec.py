@@ -60,7 +60,7 @@ class LayerSpec:
         summary, source: One sentence, and where the layer comes from.
 
     Raises:
-        SpecError: For anything that design §4 does not allow.
+        SpecError: For anything that the notation does not allow.
     """
 
     name: str

@@ -102,6 +102,38 @@ def sum_of_squares(update: Update) -> Expr:
     return total.xreplace({dummy: node for node, dummy in hidden.items()})
 
 
+def sum_of_gradients(update: Update, kappa: Expr) -> Expr:
+    """κ as Σ_θ Σ_m (∂z/∂θ[m])² with nothing multiplied out, or κ as it is where δ stay in the way.
+
+    Multiplied out, Σ (x - m)² with m an expression and not a line loses every digit where x is m.
+    """
+    total: list[Expr] = []
+    for name, gradient in update.gradients.items():
+        terms = Add.make_args(expand(gradient))
+        deltas = set.intersection(
+            *({f for f in Mul.make_args(t) if isinstance(f, Delta)} for t in terms)
+        )
+        free = list(update.axes[name])
+        fixed: dict[Letter, Expr] = {}
+        for delta in sorted(deltas, key=str):
+            element = next((m for m in free if delta.free_symbols >= {m}), None)
+            letter = next((x for x in sorted(delta.free_symbols, key=str) if x != element), None)
+            if element is None or delta not in (Delta(letter - element), Delta(element - letter)):
+                return kappa
+            if not isinstance(letter, Letter) or letter.size != element.size:
+                return kappa
+            free.remove(element)
+            fixed[element] = letter
+        rest = Add(*(Mul(*(f for f in Mul.make_args(t) if f not in deltas)) for t in terms))
+        if rest.has(Delta):
+            return kappa
+        square = substitute(rest, {**fixed, **(bound := {m: m.fresh() for m in free})}) ** 2
+        total.append(Contraction(square, *bound.values()) if free else square)
+    candidate = Add(*total)
+    known = definitions(update.program)
+    return candidate if cancel(normal(inline(candidate - kappa, known))) == 0 else kappa
+
+
 def classify(update: Update) -> Structure:
     """Classify the self-kernel of a layer.
 
@@ -131,6 +163,7 @@ def classify(update: Update) -> Structure:
     compact = complete_squares(simplest(compact))
     if subtracts(compact):
         squares = sum_of_squares(update)
+        squares = squares if not subtracts(squares) else sum_of_gradients(update, compact)
         compact = compact if subtracts(squares) else squares
     if constant:
         compact = full = (

@@ -1,7 +1,7 @@
 """How one gradient step moves an activation: ∂z/∂θ, the kernel K(s, s') and its self part.
 
 A step Δθ = -η Σ_s' (∂z_s'/∂θ)ᵀ g_s' moves the activation by Δz_s = -η Σ_s' K(s,s') g_s' + O(η²)
-with K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ (design §2; "The Affine Divergence", arXiv 2512.22247).
+with K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ ("The Affine Divergence", arXiv 2512.22247).
 
 Index legend: unprimed letters belong to the site s and its unit i, primed ones to s' and i'.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import sympy
 from sympy import Add, Expr, Function, Integer, Mul, Pow, Symbol
 
 from derive.errors import DerivationError
@@ -22,7 +21,6 @@ from derive.nodes import (
     MaxOver,
     Read,
     Softmax,
-    letters_in,
     reads,
     substitute,
 )
@@ -221,17 +219,3 @@ def depends_on_parameters(program: Program, expression: Expr) -> bool:
     names = {t.name for t in program.parameters}
     expanded = normal(inline(expression, definitions(program)))
     return any(r.tensor in names for r in reads(expanded))
-
-
-def free_letters(expression: Expr) -> set[Letter]:
-    """The free letters of an expression."""
-    return letters_in([expression])
-
-
-def symbols_of(expression: Expr) -> set[Symbol]:
-    """Free symbols that are no letters: sizes, hyperparameters and unknowns."""
-    return {
-        s
-        for s in expression.free_symbols
-        if isinstance(s, sympy.Symbol) and not isinstance(s, Letter)
-    }

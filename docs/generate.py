@@ -8,6 +8,7 @@ rewrites docs/overview.svg and, in README.md, the blocks between ``<!-- generate
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import re
@@ -128,5 +129,8 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(
+        description="Rewrites docs/overview.svg and the generated tables of README.md."
+    ).parse_args()
     README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
     overview(ROOT / "docs" / "overview.svg")

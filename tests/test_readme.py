@@ -126,6 +126,18 @@ def test_picture_is_well_formed() -> None:
     assert picture.tag.endswith("svg")
 
 
+def test_picture_is_what_the_generator_draws(tmp_path: Path) -> None:
+    generator().overview(tmp_path / "overview.svg")
+    drawn, committed = (
+        path.read_text(encoding="utf-8")
+        for path in (tmp_path / "overview.svg", ROOT / "docs" / "overview.svg")
+    )
+    number = re.compile(r"-?\d+\.\d+")
+    found, wanted = ([float(x) for x in number.findall(text)] for text in (drawn, committed))
+    # Rounding differs between machines; a hundredth of a point is not seen.
+    assert found == pytest.approx(wanted, abs=0.01), "run .venv/bin/python docs/generate.py"
+
+
 def test_spec_keys_are_all_explained() -> None:
     from derive.spec import INITS, KEYS
 

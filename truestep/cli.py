@@ -39,6 +39,7 @@ Shows every step from the layer to its corrections.
 examples:
   truestep derive linear
   truestep derive linear --without b
+  truestep derive multihead_attention --stage score
   truestep derive my_layer.toml --latex > my_layer.tex
 """
 VERIFY = """\
@@ -127,6 +128,11 @@ def parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         help="leave out an optional parameter, as b",
+    )
+    derive.add_argument(
+        "--stage",
+        metavar="STAGE",
+        help="one stage of a layer that has [stages], as a layer of its own",
     )
 
     verify = command("verify", "verify the shipped layers or a spec", VERIFY)

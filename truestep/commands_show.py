@@ -47,12 +47,19 @@ i = "out_features"
 
 
 def derive(arguments: argparse.Namespace) -> int:
-    """Show a derivation."""
+    """Show a derivation.
+
+    Raises:
+        UsageError: If a symbol to leave out is no optional parameter.
+    """
     from derive import derive as derived
     from derive import read_spec
+    from derive.stages import stage_spec
 
     source = find(arguments.spec)
     spec = read_spec(source.text, source.file)
+    if arguments.stage is not None:
+        spec = stage_spec(spec, arguments.stage)
     absent = frozenset(re.findall(r"[^\s,]+", " ".join(arguments.without)))
     unknown = sorted(absent - set(spec.optional))
     if unknown:

@@ -81,6 +81,17 @@ def test_derive_shows_text_latex_and_json(capsys):
     assert "not an optional parameter: b" in capsys.readouterr().err
 
 
+def test_derive_shows_one_stage(capsys):
+    assert main(["derive", "multihead_attention", "--stage", "score"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("MultiheadAttentionScore\n")
+    assert "frozen: the gauge depends on the parameters" in text
+    assert main(["derive", "multihead_attention", "--stage", "nonsense"]) == 2
+    assert "there is no stage `nonsense`" in capsys.readouterr().err
+    assert main(["derive", "linear", "--stage", "score"]) == 2
+    assert "known: none" in capsys.readouterr().err
+
+
 def test_audit_of_one(capsys):
     assert main(["audit", "rms_norm_linear", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "RMSNormLinear"

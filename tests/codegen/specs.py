@@ -291,4 +291,24 @@ SPECS: tuple[LayerSpec, ...] = (
         "d",
         sizes={"j": "features", "d": "head"},
     ),
+    # centred without a line of its own; coefficients that vanish or change sign
+    spec("CentredInline", "z[n, i] = sum[j](W[i, j]*(x[n, j] - mean[j](x[n, j]))) + b[i]"),
+    spec(
+        "SignedCoefficient",
+        "z[n, i] = W[i, j]*x[n, j]/tau + tau**3*b[i]",
+        hyperparameters={"tau": 0.7},
+    ),
+    # two optional parameters that go to two calls, a skip without which all units share a gauge
+    spec(
+        "TwoBiases",
+        "z[n, i] = W[i, j]*x[n, j] + V[i, k]*y[n, k] + b[i] - 2*c[i]",
+        parameters={**names("V"), "c": {"torch": "shift", "optional": True}},
+        sizes={"j": "first", "k": "second", "i": "out"},
+    ),
+    spec(
+        "ScaledSkip",
+        "z[n, i] = W[i, j]*x[n, j] + U[i]*x[n, i]",
+        parameters={"W": {"torch": "weight"}, "U": {"torch": "skip", "optional": True}},
+        sizes={"j": "dim", "i": "dim"},
+    ),
 )

@@ -118,8 +118,8 @@ WRONG = {
     "keyword as a letter": (
         formula("z[n, if] = W[if, j]*x[n, j] + b[if]"),
         2,
-        None,
-        "not a formula",
+        "if",
+        "keyword",
     ),
     "reserved name": (formula("z[n, i] = W[i, j]*self[n, j] + b[i]"), 2, "self", "reserved"),
     "no equals sign": (formula("W[i, j]*x[n, j] + b[i]"), 2, None, "exactly one `=`"),
