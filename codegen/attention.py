@@ -68,7 +68,11 @@ def generate_attention(spec: LayerSpec, *, general: bool = False) -> AttentionSo
 
 
 def check_applies(spec: LayerSpec, name: str, has_bias: bool, stage: DerivedStage) -> None:
-    """Raise if a stage has no output gauge, or none is needed."""
+    """Raise if a stage has no output gauge, or none is needed.
+
+    Raises:
+        NothingToGenerate: If K(s,s) = I already, or no output gauge applies.
+    """
     without = "" if has_bias else " without bias"
     if stage.derivation.nothing_to_correct:
         raise NothingToGenerate(

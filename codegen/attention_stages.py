@@ -131,7 +131,11 @@ def derive_attention(spec: LayerSpec) -> Attention:
 
 # ---------------------------------------------------------------------- projections
 def projection(spec: LayerSpec, name: str, has_bias: bool) -> DerivedStage:
-    """W x + b over all heads: one unit axis in place of head and head feature."""
+    """W x + b over all heads: one unit axis in place of head and head feature.
+
+    Raises:
+        AttentionError: If a bias is asked for and the stage has none.
+    """
     stage = merged(stage_spec(spec, name))
     bias = bias_of(stage)
     if bias is None and has_bias:
@@ -146,7 +150,11 @@ def bias_of(spec: LayerSpec) -> str | None:
 
 
 def merged(spec: LayerSpec) -> LayerSpec:
-    """A projection with the letters of its composed axis as one letter, and an optional bias."""
+    """A projection with the letters of its composed axis as one letter, and an optional bias.
+
+    Raises:
+        AttentionError: If the projection has other than one composed axis and two parameters.
+    """
     groups = [split_letters(k) for k in spec.sizes if len(split_letters(k)) > 1]
     if len(groups) != 1 or len(spec.parameters) != 2:
         raise AttentionError(
@@ -206,6 +214,9 @@ def score(
     """The score with the corrected queries and keys in place of the plain ones.
 
     Their lines become λ q and λ k with the solved gauges, and the result is derived like any layer.
+
+    Raises:
+        AttentionError: If the query or key stage has no gauge.
     """
     stage = with_optional_biases(stage_spec(spec, "score"))
     plain = resolve(stage, frozenset() if has_bias else frozenset(stage.optional))
@@ -247,7 +258,11 @@ def product_of(spec: LayerSpec, value: Expr, names: set[str]) -> tuple[Expr, Let
 
 
 def weights_of(spec: LayerSpec) -> str:
-    """The line that holds the attention weights: the one of the mix that has no parameter."""
+    """The line that holds the attention weights: the one of the mix that has no parameter.
+
+    Raises:
+        AttentionError: If the mix does not have exactly two lines besides those of the value.
+    """
     own = [x for x in spec.stages["mix"].lines if x not in spec.stages["value"].lines]
     if len(own) != 2:
         raise AttentionError(
@@ -257,7 +272,11 @@ def weights_of(spec: LayerSpec) -> str:
 
 
 def check_softmax(spec: LayerSpec) -> None:
-    """The weights are the softmax of the score over the key tokens."""
+    """The weights are the softmax of the score over the key tokens.
+
+    Raises:
+        AttentionError: If the weights are not the softmax of the score.
+    """
     program = resolve(stage_spec(spec, "mix"))
     line = program.line(weights_of(spec))
     score_name = spec.stages["score"].lines[-1]
@@ -328,7 +347,11 @@ def is_weight(factor: Expr, weights: list[str]) -> bool:
 
 
 def root_of(square: Expr) -> tuple[Expr, Expr]:
-    """The summand f of (Σ_u f)² or of Σ_j (Σ_u f)², and that square written out."""
+    """The summand f of (Σ_u f)² or of Σ_j (Σ_u f)², and that square written out.
+
+    Raises:
+        AttentionError: If the expression is no sum of squares.
+    """
     if isinstance(square, Pow) and square.exp == 2:
         base = square.base
         return (base.body if isinstance(base, Contraction) else base), square

@@ -117,7 +117,11 @@ class AttentionWriter:
         )
 
     def scale(self, writer: ForwardWriter, gauge: Expr | None, axes: tuple[Axis, ...]) -> Forward:
-        """A gauge as a tensor with the given axes."""
+        """A gauge as a tensor with the given axes.
+
+        Raises:
+            AttentionError: If the gauge is missing, or is one number.
+        """
         if gauge is None:
             raise AttentionError("a gauge is missing")
         value = writer.gauge(gauge)
@@ -142,7 +146,11 @@ class AttentionWriter:
         return self.merged(forwards, "not has_bias")
 
     def input_of(self, stage: DerivedStage) -> str:
-        """The input of a projection."""
+        """The input of a projection.
+
+        Raises:
+            AttentionError: If the projection does not read exactly one tensor.
+        """
         inputs = stage.program.inputs
         if len(inputs) != 1:
             raise AttentionError(f"the stage {stage.name} reads {len(inputs)} tensors, not one")
@@ -200,7 +208,11 @@ class AttentionWriter:
 
     # -------------------------------------------------------------- score and mix
     def score_gauge(self) -> tuple[str, ...]:
-        """λ(q, k) of the score of corrected queries and keys, shape (..., t, u)."""
+        """λ(q, k) of the score of corrected queries and keys, shape (..., t, u).
+
+        Raises:
+            AttentionError: If the gauge depends on the biases of the projections.
+        """
         bodies = {b: self.score_body(self.attention.stages["score", b]) for b in (True, False)}
         if bodies[True] != bodies[False]:
             raise AttentionError("the score gauge of corrected projections depends on their biases")
@@ -235,7 +247,11 @@ class AttentionWriter:
         return (*frozen, *lines)
 
     def token_of(self, stage: DerivedStage, name: str) -> Letter:
-        """The letter of a line that the score has beside sample and head."""
+        """The letter of a line that the score has beside sample and head.
+
+        Raises:
+            AttentionError: If the line does not have exactly one letter of its own.
+        """
         line = stage.program.line(name)
         other = {
             x
@@ -264,7 +280,11 @@ class AttentionWriter:
         return scale.at(Level.UNARY)
 
     def mix_gauge(self) -> tuple[str, ...]:
-        """λ(r̄), shape (..., t, 1), with κ = ||r̄||²."""
+        """λ(r̄), shape (..., t, 1), with κ = ||r̄||².
+
+        Raises:
+            AttentionError: If the gauge is missing, or is no power of κ.
+        """
         stage = self.attention.stages["mix", True]
         kappa, gauge = stage.derivation.structure.kappa, stage.correction.gauge
         if gauge is None:
@@ -298,7 +318,11 @@ class AttentionWriter:
         return next(x for x in stage.program.site if x.name == query[-1].name)
 
     def coefficients(self) -> None:
-        """What multiplies the parameters in each value, as the tokens that are mixed along."""
+        """What multiplies the parameters in each value, as the tokens that are mixed along.
+
+        Raises:
+            AttentionError: If a bias changes more of the mix than its own coefficient.
+        """
         full, bare = self.attention.coefficients[True], self.attention.coefficients[False]
         if full.features != bare.features or full.extra != bare.extra or bare.bias != 0:
             raise AttentionError("a bias changes more of the mix than its own coefficient")

@@ -140,7 +140,11 @@ class Axes(ABC):
         return value
 
     def expanded(self, value: Value, target: Sequence[Axis]) -> Value:
-        """Broadcast to axes that the value lacks."""
+        """Broadcast to axes that the value lacks.
+
+        Raises:
+            DerivationError: If ``target`` has the leading axes and the value lacks them.
+        """
         if BATCH in target and BATCH not in value.axes:
             raise DerivationError("a value without the leading axes cannot be the output")
         value = insert_axes(value, target)

@@ -149,7 +149,11 @@ class Elementwise(Axes):
         return Value(code, axes, Level.PRODUCT)
 
     def power(self, e: Pow) -> Value:
-        """Squares, roots and reciprocals by their torch names."""
+        """Squares, roots and reciprocals by their torch names.
+
+        Raises:
+            DerivationError: If the exponent is not rational.
+        """
         exponent = e.exp
         if not exponent.is_Rational:
             raise DerivationError(f"no code for the power {exponent}")
@@ -171,7 +175,11 @@ class Elementwise(Axes):
         return base.with_code(f"{code}.pow({shown})")
 
     def function(self, e: Function) -> Value:
-        """A function of the notation."""
+        """A function of the notation.
+
+        Raises:
+            DerivationError: If there is no code for the function.
+        """
         name = e.func.__name__
         if name == "maximum":
             return self.maximum(e)

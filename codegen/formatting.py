@@ -12,7 +12,11 @@ from derive.errors import DerivationError
 
 
 def ruff() -> str:
-    """The ruff program of this environment."""
+    """The ruff program of this environment.
+
+    Raises:
+        DerivationError: If ruff is not installed.
+    """
     beside = Path(sys.executable).with_name("ruff")
     found = str(beside) if beside.exists() else shutil.which("ruff")
     if found is None:

@@ -132,7 +132,11 @@ def refusal(node: ast.AST, problem: str) -> GateError:
 
 
 def check_module(tree: ast.Module) -> None:
-    """Imports from the list, classes, functions and constants; nothing that runs on import."""
+    """Imports from the list, classes, functions and constants; nothing that runs on import.
+
+    Raises:
+        GateError: If an import is not allowed, or a statement does more than define something.
+    """
     for place, node in enumerate(tree.body):
         if isinstance(node, ast.Import | ast.ImportFrom):
             if ast.unparse(node) not in IMPORTS:
@@ -178,14 +182,22 @@ def bound_names(tree: ast.Module) -> Iterator[str]:
 
 
 def plain(node: ast.AST, name: str) -> str:
-    """The name, unless binding it would hide what the other checks rely on."""
+    """The name, unless binding it would hide what the other checks rely on.
+
+    Raises:
+        GateError: If the name is that of an allowed module, or ``super``.
+    """
     if name in MEMBERS or name == "super":
         raise refusal(node, f"`{name}` may not be bound")
     return name
 
 
 def check_name(node: ast.Name, parent: ast.AST, known: frozenset[str] | set[str]) -> None:
-    """A name must be bound here or be an allowed builtin; a module is only read from."""
+    """A name must be bound here or be an allowed builtin; a module is only read from.
+
+    Raises:
+        GateError: If the name is unknown or reserved, or a module or ``super`` is used as a value.
+    """
     if node.id.startswith("__") and node.id != "__all__":
         raise refusal(node, f"the name `{node.id}` is not allowed")
     if isinstance(node.ctx, ast.Load) and node.id not in known:
@@ -197,7 +209,11 @@ def check_name(node: ast.Name, parent: ast.AST, known: frozenset[str] | set[str]
 
 
 def check_attribute(node: ast.Attribute, parent: ast.AST) -> None:
-    """What a module holds or a tensor offers must stand in the tables above."""
+    """What a module holds or a tensor offers must stand in the tables above.
+
+    Raises:
+        GateError: If the attribute is not in the tables, or a module is used as a value.
+    """
     owner = ast.unparse(node.value) if isinstance(node.value, ast.Name | ast.Attribute) else ""
     if owner in MEMBERS:
         if node.attr not in MEMBERS[owner]:
@@ -219,7 +235,11 @@ def check_attribute(node: ast.Attribute, parent: ast.AST) -> None:
 
 
 def check_call(node: ast.Call) -> None:
-    """Called are names, attributes and what ``super()`` gives."""
+    """Called are names, attributes and what ``super()`` gives.
+
+    Raises:
+        GateError: If anything but a name or attribute is called, or ``super`` is given arguments.
+    """
     if not isinstance(node.func, ast.Name | ast.Attribute):
         raise refusal(node, "only names and attributes may be called")
     if isinstance(node.func, ast.Name) and node.func.id == "super" and (node.args or node.keywords):
@@ -227,7 +247,11 @@ def check_call(node: ast.Call) -> None:
 
 
 def check_function(node: ast.FunctionDef) -> None:
-    """No decorators; defaults are constants; annotations only name types."""
+    """No decorators; defaults are constants; annotations only name types.
+
+    Raises:
+        GateError: If the name is reserved, there is a decorator, or a default is no literal.
+    """
     if node.name.startswith("__") and node.name != "__init__":
         raise refusal(node, f"a function may not be called `{node.name}`")
     if node.decorator_list:
@@ -243,7 +267,11 @@ def check_function(node: ast.FunctionDef) -> None:
 
 
 def check_annotation(annotation: ast.expr | None) -> None:
-    """Names, attributes, ``|`` and ``[]``, so that evaluating it as a type is harmless."""
+    """Names, attributes, ``|`` and ``[]``, so that evaluating it as a type is harmless.
+
+    Raises:
+        GateError: If the annotation holds a call, or a constant but ``None`` and ``...``.
+    """
     for part in ast.walk(annotation) if annotation is not None else ():
         if isinstance(part, ast.Call) or (
             isinstance(part, ast.Constant) and part.value not in (None, ...)
@@ -252,7 +280,11 @@ def check_annotation(annotation: ast.expr | None) -> None:
 
 
 def check_class(node: ast.ClassDef, tree: ast.Module) -> None:
-    """A module class that holds a docstring, annotations and methods."""
+    """A module class that holds a docstring, annotations and methods.
+
+    Raises:
+        GateError: If the class is not plain, has another base, or its body holds anything else.
+    """
     classes = {"nn.Module", *(n.name for n in tree.body if isinstance(n, ast.ClassDef))}
     if node.decorator_list or node.keywords or node not in tree.body:
         raise refusal(node, "classes are plain and stand in the module")

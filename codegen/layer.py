@@ -169,7 +169,11 @@ def render(spec: LayerSpec, contexts: list[ClassContext], helpers: set[str]) -> 
 
 
 def fill(template: str, data: Mapping[str, Any]) -> str:
-    """Render a template; unknown and unused keys are errors."""
+    """Render a template; unknown and unused keys are errors.
+
+    Raises:
+        DerivationError: If the keys of the data are not those that the template uses.
+    """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(os.fspath(TEMPLATES)),
         undefined=jinja2.StrictUndefined,

@@ -99,7 +99,12 @@ class Reading(Elementwise):
         return value
 
     def lookup(self, value: Value, e: Read, own: Sequence[Letter]) -> Value:
-        """Rows picked by an integer input."""
+        """Rows picked by an integer input.
+
+        Raises:
+            DerivationError: If the tensor has a composed axis, or an index besides the token is no
+                plain letter.
+        """
         place = next(k for k, i in enumerate(e.indices) if isinstance(i, TokenRead))
         rest = [i for k, i in enumerate(e.indices) if k != place]
         if any(not isinstance(i, Letter) for i in rest) or value.axes != tuple((x,) for x in own):

@@ -33,7 +33,11 @@ class SizeCode:
         self.shapes = shapes
 
     def size(self, size: str) -> Value:
-        """The size of a size class."""
+        """The size of a size class.
+
+        Raises:
+            DerivationError: If the size cannot be read off any input.
+        """
         tree = self.program.sizes[size]
         if tree is None:
             if size not in self.shapes:
@@ -46,7 +50,11 @@ class SizeCode:
         return self.size(letter.size)
 
     def tree(self, tree: g.Tree) -> Value:
-        """A size formula."""
+        """A size formula.
+
+        Raises:
+            DerivationError: If a node of the formula cannot stand in a size.
+        """
         if isinstance(tree, g.Number):
             value = int(tree.value)
             return Value(str(value), level=Level.ATOM if value >= 0 else Level.UNARY, scalar=True)
@@ -104,7 +112,11 @@ class SizeCode:
         return Value(sign + code, level=Level.PRODUCT, scalar=True)
 
     def number(self, expression: Expr) -> Value:
-        """An expression in sizes and hyperparameters alone, as a Python number."""
+        """An expression in sizes and hyperparameters alone, as a Python number.
+
+        Raises:
+            DerivationError: If the expression holds anything but sizes and hyperparameters.
+        """
         if expression.is_Integer:
             value = int(expression)
             return Value(str(value), level=Level.ATOM if value >= 0 else Level.UNARY, scalar=True)
@@ -154,7 +166,11 @@ class SizeCode:
         )
 
     def symbol(self, symbol: Symbol) -> Value:
-        """A size symbol or a hyperparameter."""
+        """A size symbol or a hyperparameter.
+
+        Raises:
+            DerivationError: If there is no code for the symbol.
+        """
         name = symbol.name
         if name.startswith("size("):
             return self.size(name[5:-1])

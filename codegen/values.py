@@ -76,7 +76,11 @@ def single(letter: Letter) -> Axis:
 
 
 def insert_axes(value: Value, target: Sequence[Axis]) -> Value:
-    """Insert axes of size 1 so that the value broadcasts over ``target``, in whose order it is."""
+    """Insert axes of size 1 so that the value broadcasts over ``target``, in whose order it is.
+
+    Raises:
+        ValueError: If the axes of the value do not follow the order of ``target``.
+    """
     if value.scalar or not value.axes:
         return value
     present = [axis for axis in target if axis in value.axes]

@@ -91,7 +91,11 @@ def write_all(
 
 
 def relative(path: Path) -> Path:
-    """The path itself, if it stays within the directory."""
+    """The path itself, if it stays within the directory.
+
+    Raises:
+        WriteError: If the path is absolute, empty, in the staging directory or has a ``..``.
+    """
     if path.is_absolute() or ".." in path.parts or not path.parts or path.parts[0] == STAGE:
         raise WriteError(f"{path} is not a path within the output directory")
     return Path(PurePosixPath(path))
@@ -99,7 +103,11 @@ def relative(path: Path) -> Path:
 
 # ------------------------------------------------------------------ what may be overwritten
 def plan(wanted: Mapping[Path, bytes], out: Path, force: bool) -> list[Move]:
-    """The files that change, each of which may be overwritten."""
+    """The files that change, each of which may be overwritten.
+
+    Raises:
+        WriteError: If a target is not a plain file.
+    """
     moves = []
     for path, content in wanted.items():
         target = out / path
@@ -115,7 +123,11 @@ def plan(wanted: Mapping[Path, bytes], out: Path, force: bool) -> list[Move]:
 
 
 def refuse_foreign(target: Path) -> None:
-    """Raise if a file is not generated or was edited by hand."""
+    """Raise if a file is not generated or was edited by hand.
+
+    Raises:
+        WriteError: If the file was not generated, or was edited by hand.
+    """
     text = target.read_text(encoding="utf-8", errors="replace")
     if recorded_hash(text) is None:
         raise WriteError(
@@ -271,7 +283,11 @@ def opened(out: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keep other builds out of a directory; the lock is on the directory and leaves no file."""
+    """Keep other builds out of a directory; the lock is on the directory and leaves no file.
+
+    Raises:
+        WriteError: If another build holds the lock for longer than ``PATIENCE`` seconds.
+    """
     if fcntl is None:
         yield
         return

@@ -102,7 +102,11 @@ def audit(specs: Iterable[LayerSpec]) -> tuple[AuditRow, ...]:
 
 
 def audit_row(spec: LayerSpec) -> AuditRow:
-    """Audit one normaliser; see :func:`audit`."""
+    """Audit one normaliser; see :func:`audit`.
+
+    Raises:
+        DerivationError: If the self-kernel is not isotropic, so that there is no one κ.
+    """
     program = resolve(spec)
     update = derive_update(program)
     structure = classify(update)
@@ -244,7 +248,11 @@ def central_differences(function: Callable[[Array], Array], point: Array) -> Arr
 
 # ---------------------------------------------------------------------- a learnable gain
 def fed(program: Program) -> Tensor:
-    """The one tensor that the last line's parameters multiply."""
+    """The one tensor that the last line's parameters multiply.
+
+    Raises:
+        DerivationError: If the last line does not read exactly one tensor besides its parameters.
+    """
     names = {t.name for t in program.parameters}
     found = {r.tensor for r in reads(program.output.value)} - names
     if len(found) != 1:

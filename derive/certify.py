@@ -41,7 +41,11 @@ class Certifier:
         return Correction(ansatz, False, reason)
 
     def expressed(self, kappa: Expr, unknown: Symbol) -> Expr:
-        """λ²κ with κ in its simplest form; falls back to the derived form."""
+        """λ²κ with κ in its simplest form, shown equal to the derived form.
+
+        Raises:
+            DerivationError: If the scaled layer's kernel is not λ² times the layer's.
+        """
         wanted = unknown**2 * self.structure.kappa
         if not self.equal(kappa, wanted):
             raise DerivationError("the scaled layer's kernel is not λ² times the layer's")
@@ -64,7 +68,12 @@ class Certifier:
         return update.kernel
 
     def must_be(self, self_kernel: Expr, solved: Definitions, rate: Expr) -> None:
-        """K̃(s,s) - c·I = 0 with the solved unknown written out, or an error."""
+        """K̃(s,s) - c·I = 0 with the solved unknown written out, or an error.
+
+        Raises:
+            DerivationError: If the self-kernel is not diagonal, or is not ``rate`` times the
+                identity.
+        """
         found = normal(inline(self_kernel, solved))
         if not is_diagonal(found, self.unit):
             found = normal(inline(found, definitions(self.program)))

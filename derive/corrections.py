@@ -203,7 +203,11 @@ class Solver(InputMapSolver):
         )
 
     def matrix_gauge(self) -> Correction:
-        """z̃ = Λ(s) z with Λ K Λᵀ = c I, by the Cholesky factor K = L Lᵀ: Λ = √c L⁻¹."""
+        """z̃ = Λ(s) z with Λ K Λᵀ = c I, by the Cholesky factor K = L Lᵀ: Λ = √c L⁻¹.
+
+        Raises:
+            DerivationError: If the Cholesky solution does not satisfy Λ K Λᵀ = I.
+        """
         s, program = self.structure, self.program
         if s.kind != "anisotropic":
             scalar = "output" if s.kind == "isotropic" else "unit"

@@ -139,7 +139,11 @@ def with_all_inputs(program: Program, full: Program) -> Program:
 
 
 def variants(spec: LayerSpec) -> tuple[frozenset[str], ...]:
-    """Every choice of absent optional parameters, the full layer first."""
+    """Every choice of absent optional parameters, the full layer first.
+
+    Raises:
+        SpecError: If the spec has more than ``MAX_OPTIONAL`` optional parameters.
+    """
     optional = spec.optional
     if len(optional) > MAX_OPTIONAL:
         raise spec.error(

@@ -86,7 +86,11 @@ class Float64:
         return np.asarray(a.max(axis=axes))
 
     def function(self, node: Function, arguments: Sequence[Array]) -> Array:
-        """A function of the notation."""
+        """A function of the notation.
+
+        Raises:
+            DerivationError: If the function has no numeric rule.
+        """
         name = node.func.__name__
         if name not in FLOAT_FUNCTIONS:
             raise DerivationError(f"no numeric rule for the function {name}")
@@ -141,7 +145,11 @@ class Evaluator:
     field: Field = field(default_factory=Float64)
 
     def array(self, expression: Expr, letters: Sequence[Letter]) -> Array:
-        """The value as an array with exactly these letters as axes, in this order."""
+        """The value as an array with exactly these letters as axes, in this order.
+
+        Raises:
+            DerivationError: If the expression is free in a letter that is not listed.
+        """
         value = self.of(expression)
         extra = [x for x in value.letters if x not in letters]
         if extra:
@@ -165,7 +173,12 @@ class Evaluator:
         return Named((), np.array(value, dtype=self.field.dtype))
 
     def of(self, e: Expr) -> Named:
-        """The value of an expression as a named array."""
+        """The value of an expression as a named array.
+
+        Raises:
+            DerivationError: If an index stands where a number is wanted, or a node has no numeric
+                rule.
+        """
         if (e.is_number and not e.args) or isinstance(e, sympy.Rational | sympy.NumberSymbol):
             return self.constant(self.field.number(e))
         if isinstance(e, Letter):
@@ -210,7 +223,11 @@ class Evaluator:
         return here.read(Read(Symbol(name), *indices))
 
     def symbol(self, e: Symbol) -> Any:
-        """The value of a size, hyperparameter or unknown."""
+        """The value of a size, hyperparameter or unknown.
+
+        Raises:
+            DerivationError: If the symbol has no value.
+        """
         name = e.name
         if name.startswith("size(") and name[5:-1] in self.sizes:
             return self.sizes[name[5:-1]]
@@ -228,7 +245,11 @@ class Evaluator:
         return result
 
     def power(self, e: Pow) -> Named:
-        """A rational power."""
+        """A rational power.
+
+        Raises:
+            DerivationError: If the exponent is not rational.
+        """
         if not e.exp.is_Rational:
             raise DerivationError(f"the power {e.exp} is no number")
         base = self.of(e.base)
@@ -282,7 +303,11 @@ class Evaluator:
         return Named(letters, self.field.multiply(left, right))
 
     def read(self, e: Read) -> Named:
-        """A gather with zeros outside the range."""
+        """A gather with zeros outside the range.
+
+        Raises:
+            DerivationError: If the tensor has no value.
+        """
         if e.tensor not in self.tensors:
             raise DerivationError(f"the tensor {e.tensor} has no value")
         source = self.tensors[e.tensor]
@@ -302,7 +327,11 @@ class Evaluator:
         return Named(letters, np.where(valid, source[tuple(clipped)], zero))
 
     def integer(self, e: Expr) -> Named:
-        """An index expression as a named array of int64."""
+        """An index expression as a named array of int64.
+
+        Raises:
+            DerivationError: If the expression is no index expression.
+        """
         if isinstance(e, Letter):
             return Named((e,), np.arange(self.sizes[e.size], dtype=np.int64))
         if e.is_Integer:
@@ -341,7 +370,11 @@ def run_program(program: Program, evaluator: Evaluator) -> dict[str, Array]:
 
 
 def evaluate_size(tree: g.Tree, sizes: Mapping[str, int], symbols: Mapping[str, Any]) -> int:
-    """A size formula at concrete sizes; ``symbols`` holds arguments and hyperparameters."""
+    """A size formula at concrete sizes; ``symbols`` holds arguments and hyperparameters.
+
+    Raises:
+        DerivationError: If a node of the formula cannot stand in a size.
+    """
     if isinstance(tree, g.Number):
         return int(tree.value)
     if isinstance(tree, g.SizeOf):

@@ -83,7 +83,11 @@ class InputMapSolver(Certifier):
         step: int,
         names: tuple[str, ...],
     ) -> Correction:
-        """The corrected map for a polynomial κ(μx) whose positive root is known to exist."""
+        """The corrected map for a polynomial κ(μx) whose positive root is known to exist.
+
+        Raises:
+            DerivationError: If the solved factor does not satisfy κ(μx) = c.
+        """
         program = self.program
         radius = Symbol(RADIUS, positive=True)
         root = Symbol("w", positive=True)
@@ -152,7 +156,12 @@ class InputMapSolver(Certifier):
         return replace(program, tensors=MappingProxyType(tensors), lines=lines)
 
     def homogeneous_terms(self, names: tuple[str, ...]) -> tuple[tuple[int, Expr], ...]:
-        """The output as Σ_d μ^d · part: the factor is applied to terms, not to inputs."""
+        """The output as Σ_d μ^d · part: the factor is applied to terms, not to inputs.
+
+        Raises:
+            DerivationError: If the input stands inside a function that no factor can be drawn out
+                of.
+        """
         unknown = Symbol(MU, positive=True)
         program = self.program
         collected: dict[int, list[Expr]] = {}

@@ -53,7 +53,11 @@ class Lowering:
         return self.letters[name]
 
     def expression(self, tree: g.Tree) -> Expr:
-        """A tree as an expression."""
+        """A tree as an expression.
+
+        Raises:
+            SpecError: If a size names an unknown index, a divisor is 0, or ``//`` is used.
+        """
         if isinstance(tree, g.Number):
             return Rational(tree.value.numerator, tree.value.denominator)
         if isinstance(tree, g.SizeOf):
@@ -87,13 +91,21 @@ class Lowering:
         return self.reduction(tree)
 
     def checked(self, value: Expr, name: str) -> Expr:
-        """A value, refused where it is not real."""
+        """A value, refused where it is not real.
+
+        Raises:
+            SpecError: If the function is not real at its argument.
+        """
         if value.is_real is False or value.has(sympy.zoo, sympy.oo, sympy.nan, sympy.I):
             self.fail(f"`{name}` is not real here", name, "check its argument")
         return value
 
     def scalar(self, tree: g.Name) -> Expr:
-        """A bare name: a hyperparameter, or an index in the wrong place."""
+        """A bare name: a hyperparameter, or an index in the wrong place.
+
+        Raises:
+            SpecError: If the name is an index, used as a number.
+        """
         hyper = self.spec.hyperparameters
         if tree.name in hyper:
             return hyper_symbol(tree, hyper[tree.name], self.fail)
@@ -102,7 +114,11 @@ class Lowering:
         )
 
     def reduction(self, tree: g.Reduction) -> Expr:
-        """A sum, mean, maximum or softmax."""
+        """A sum, mean, maximum or softmax.
+
+        Raises:
+            SpecError: If the expression lacks an index that is reduced over.
+        """
         letters = tuple(self.letter(x) for x in tree.letters)
         body = self.expression(tree.body)
         missing = [x for x in letters if x not in body.free_symbols]
@@ -162,7 +178,11 @@ class Lowering:
         return self.affine(tree, letters=True), divisor
 
     def affine(self, tree: g.Tree, *, letters: bool) -> Expr:
-        """An integer-affine expression; ``letters`` tells whether indices may occur in it."""
+        """An integer-affine expression; ``letters`` tells whether indices may occur in it.
+
+        Raises:
+            SpecError: If the expression cannot stand in an index.
+        """
         bad = "an index must be integer-affine in the indices and hyperparameters"
         remedy = "write e.g. stride*p + dilation*k - padding"
         if isinstance(tree, g.Number):

@@ -62,7 +62,11 @@ def normal(expression: Expr) -> Expr:
 
 
 def expand(expression: Expr) -> Expr:
-    """Multiply out products and positive integer powers, and drop products of exclusive deltas."""
+    """Multiply out products and positive integer powers, and drop products of exclusive deltas.
+
+    Raises:
+        DerivationError: If the result has more than ``MAX_TERMS`` terms.
+    """
     if _multiplies_out(expression):
         expression = sympy.expand(
             expression,

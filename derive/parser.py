@@ -44,7 +44,11 @@ class Parser:
         self.fail = fail
 
     def parse(self, text: str) -> Tree:
-        """A formula's text → its tree."""
+        """A formula's text → its tree.
+
+        Raises:
+            SpecError: If the text is too long, too deep, has too many parts or is no formula.
+        """
         if len(text) > 20_000:
             self.fail(
                 "the formula is longer than 20000 characters",
@@ -83,7 +87,12 @@ class Parser:
             )
 
     def statement(self, text: str, number: int) -> Statement:
-        """A line ``z[n, (g, o)] = ...`` → a statement."""
+        """A line ``z[n, (g, o)] = ...`` → a statement.
+
+        Raises:
+            SpecError: If there is not exactly one ``=``, or the left side is no tensor with plain
+                indices.
+        """
         if len(parts := re.split(r"(?<![=<>!])=(?!=)", text)) != 2:
             self.fail(
                 "a line of `forward` needs exactly one `=`", text.strip(), "write z[n, i] = ..."
@@ -115,7 +124,11 @@ class Parser:
 
     # ------------------------------------------------------------------ nodes
     def walk(self, node: ast.AST) -> Tree:
-        """One ``ast`` node → one tree, or a refusal."""
+        """One ``ast`` node → one tree, or a refusal.
+
+        Raises:
+            SpecError: If the node is not part of the notation.
+        """
         method = getattr(self, f"walk_{type(node).__name__.lower()}", None)
         if method is None:
             self.fail(
@@ -127,7 +140,11 @@ class Parser:
         return tree
 
     def walk_constant(self, node: ast.Constant) -> Tree:
-        """Integers and decimals, the latter exactly as written."""
+        """Integers and decimals, the latter exactly as written.
+
+        Raises:
+            SpecError: If the constant is no number, or is too long.
+        """
         if type(node.value) not in (int, float):
             self.fail("only numbers may stand in a formula", _source(node), "remove it")
         text = repr(node.value)
@@ -140,7 +157,11 @@ class Parser:
         return Name(node.id)
 
     def walk_unaryop(self, node: ast.UnaryOp) -> Tree:
-        """Signs."""
+        """Signs.
+
+        Raises:
+            SpecError: If the operator is not part of the notation.
+        """
         operand = self.walk(node.operand)
         if isinstance(node.op, ast.UAdd):
             return operand
@@ -149,7 +170,11 @@ class Parser:
         self.fail("this operator is not part of the notation", _source(node), "use + - * / **")
 
     def walk_binop(self, node: ast.BinOp) -> Tree:
-        """The four operations, floor division and integer powers."""
+        """The four operations, floor division and integer powers.
+
+        Raises:
+            SpecError: If the operator is not part of the notation, or a divisor is 0.
+        """
         left = self.walk(node.left)
         if isinstance(node.op, ast.Pow):
             return self.power(left, node)
@@ -169,7 +194,11 @@ class Parser:
         self.fail("this operator is not part of the notation", _source(node), "use + - * / **")
 
     def power(self, base: Tree, node: ast.BinOp) -> Tree:
-        """``base ** integer``."""
+        """``base ** integer``.
+
+        Raises:
+            SpecError: If the exponent is no integer, or is beyond ``MAX_EXPONENT``.
+        """
         exponent = self.walk(node.right)
         if isinstance(exponent, Product) and all(isinstance(f, Number) for f in exponent.factors):
             value = Fraction(1)
@@ -183,7 +212,11 @@ class Parser:
         return Power(base, int(exponent.value))
 
     def walk_subscript(self, node: ast.Subscript) -> Tree:
-        """``tensor[index, ...]``, or ``name[0]`` for an element of a tuple."""
+        """``tensor[index, ...]``, or ``name[0]`` for an element of a tuple.
+
+        Raises:
+            SpecError: If something other than a name is indexed, or the index is empty.
+        """
         if not isinstance(node.value, ast.Name):
             self.fail("only a name may be indexed", _source(node), "write x[n, j]")
         entries = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
@@ -199,7 +232,11 @@ class Parser:
         return Reference(node.value.id, tuple(axes))
 
     def walk_call(self, node: ast.Call) -> Tree:
-        """A listed function, ``size(j)`` or a reduction ``sum[j](...)``."""
+        """A listed function, ``size(j)`` or a reduction ``sum[j](...)``.
+
+        Raises:
+            SpecError: If the function is unknown, or its arguments are not those that it takes.
+        """
         if node.keywords or any(isinstance(a, ast.Starred) for a in node.args):
             self.fail("functions take plain arguments only", _source(node), "remove the keyword")
         if isinstance(node.func, ast.Subscript):
@@ -227,7 +264,11 @@ class Parser:
         return Call(name, tuple(self.walk(a) for a in node.args))
 
     def reduction(self, node: ast.Call, function: ast.Subscript) -> Tree:
-        """``kind[letters](body)``."""
+        """``kind[letters](body)``.
+
+        Raises:
+            SpecError: If the reduction is unknown, or its letters or arguments are wrong.
+        """
         kind = function.value.id if isinstance(function.value, ast.Name) else ""
         if kind not in REDUCTIONS:
             self.fail(

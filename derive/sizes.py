@@ -35,7 +35,11 @@ class SizeTable:
         self.outer: frozenset[str] = frozenset()
 
     def fail(self, problem: str, symbol: str, remedy: str) -> NoReturn:
-        """Raise a ``SpecError``."""
+        """Raise a ``SpecError``.
+
+        Raises:
+            SpecError: Always.
+        """
         self._fail(problem, symbol, remedy)
 
     # -------------------------------------------------------------- classes
@@ -48,7 +52,11 @@ class SizeTable:
         return letter
 
     def unify(self, a: str, b: str) -> None:
-        """Let two letters range over the same axis."""
+        """Let two letters range over the same axis.
+
+        Raises:
+            SpecError: If the two indices address one axis but have two sizes.
+        """
         ra, rb = self.add(a), self.add(b)
         if ra == rb:
             return
@@ -64,7 +72,12 @@ class SizeTable:
         self.parent[drop] = keep
 
     def declare(self) -> None:
-        """Read ``[sizes]``."""
+        """Read ``[sizes]``.
+
+        Raises:
+            SpecError: If an entry of ``[sizes]`` names no index, one index twice, or a tensor's
+                size.
+        """
         for key, text in self.spec.sizes.items():
             letters = split_letters(key)
             tree = self.parser.parse(text)
@@ -100,6 +113,9 @@ class SizeTable:
         Returns:
             Constructor argument → number of elements (0: a plain integer), in declared order, and
             class → formula, or ``None`` where the size is read off an input.
+
+        Raises:
+            SpecError: If ``[sizes]`` names an index that occurs nowhere.
         """
         used = {x for entry in axes.values() for axis in entry for x in axis} | self.used
         arguments: dict[str, int] = {}
@@ -128,7 +144,11 @@ class SizeTable:
     def divide(
         self, letters: tuple[str, ...], whole: g.Tree, formulas: dict[str, g.Tree | None]
     ) -> None:
-        """The one open size of a composed axis is the whole divided by the others."""
+        """The one open size of a composed axis is the whole divided by the others.
+
+        Raises:
+            SpecError: If not exactly one letter of a composed size is left to find.
+        """
         unknown = [x for x in letters if formulas[self.add(x)] is None]
         if len(unknown) != 1:
             self.fail(
@@ -140,7 +160,12 @@ class SizeTable:
         formulas[self.add(unknown[0])] = g.Call("//", (whole, g.product(*others)))
 
     def note_argument(self, tree: g.Tree, arguments: dict[str, int]) -> None:
-        """A bare name or tuple element that is no hyperparameter is a constructor argument."""
+        """A bare name or tuple element that is no hyperparameter is a constructor argument.
+
+        Raises:
+            SpecError: If the name is used as an integer and as a tuple, or hides a parameter or
+                input.
+        """
         if not isinstance(tree, g.Name) or tree.name in self.spec.hyperparameters:
             return
         if tree.name in self.parent and tree.name not in arguments:
@@ -155,7 +180,11 @@ class SizeTable:
             self.fail(f"the size `{tree.name}` hides a parameter or input", tree.name, "rename it")
 
     def formula(self, tree: g.Tree) -> g.Tree:
-        """A declared size with axis letters read as their sizes."""
+        """A declared size with axis letters read as their sizes.
+
+        Raises:
+            SpecError: If the expression cannot stand in a size.
+        """
 
         def change(node: g.Tree) -> g.Tree:
             if isinstance(node, g.Reference):
@@ -191,7 +220,11 @@ class SizeTable:
         kinds: Mapping[str, str],
         formulas: Mapping[str, g.Tree | None],
     ) -> None:
-        """Every size has a formula, or belongs to an input that it can be read off."""
+        """Every size has a formula, or belongs to an input that it can be read off.
+
+        Raises:
+            SpecError: If the size of an index is unknown.
+        """
 
         def of_kind(*wanted: str) -> Iterator[tuple[str, str]]:
             for name, entry in axes.items():
@@ -213,7 +246,11 @@ class SizeTable:
                 )
 
     def check_formulas(self, formulas: Mapping[str, g.Tree | None]) -> None:
-        """Names in formulas are known, and formulas are not cyclic."""
+        """Names in formulas are known, and formulas are not cyclic.
+
+        Raises:
+            SpecError: If a size is defined by itself.
+        """
         known = {t.name for t in self.declared.values() if isinstance(t, g.Name)}
         known |= {t.name for t in self.composed.values() if isinstance(t, g.Name)}
         done: set[str] = set()
@@ -235,7 +272,11 @@ class SizeTable:
             visit(root, frozenset())
 
     def check_formula_name(self, node: g.Name, known: set[str]) -> None:
-        """A name in a formula is a number that the constructor knows."""
+        """A name in a formula is a number that the constructor knows.
+
+        Raises:
+            SpecError: If the name is unknown, or is no integer.
+        """
         hyper = self.spec.hyperparameters
         if node.name not in hyper and node.name not in known:
             self.fail(

@@ -74,7 +74,12 @@ class Differentiator:
             self.of_line[line.target] = sum_softmax(program, normal(self.of(line.value)))
 
     def of(self, e: Expr) -> Expr:
-        """∂e/∂θ[m]."""
+        """∂e/∂θ[m].
+
+        Raises:
+            DerivationError: If a ``max[...]`` depends on a parameter, or a node has no derivative
+                rule.
+        """
         if not self.depends(e):
             return Integer(0)
         if isinstance(e, Read):

@@ -94,7 +94,11 @@ def target(out: str | None, everything: bool) -> Path:
 
 
 def refuse_collisions(outcomes: Sequence[Outcome]) -> None:
-    """Raise if two specs would give one file or one class."""
+    """Raise if two specs would give one file or one class.
+
+    Raises:
+        UsageError: If two specs generate the same module or class.
+    """
     names = [o.module.lower() for o in outcomes if o.status == "layer"]
     names += [name for o in outcomes for name in o.classes]
     twice = [name for name, count in Counter(names).items() if count > 1]

@@ -109,7 +109,11 @@ class Probe(torch.nn.Module):
 
 
 def place(values: dict[str, torch.Tensor], name: str, value: torch.Tensor) -> None:
-    """Put a parameter where the module keeps it: q, k and v share one tensor, as in torch."""
+    """Put a parameter where the module keeps it: q, k and v share one tensor, as in torch.
+
+    Raises:
+        VerificationError: If the attention module has no such parameter.
+    """
     for third, prefix in enumerate(IN_PROJECTION):
         if name.startswith(prefix):
             packed = f"in_proj_{name.removeprefix(prefix)}"

@@ -175,7 +175,11 @@ class DualArithmetic:
         return Dual(self.field.total(whole.value, axes), tangent)
 
     def largest(self, a: Dual, shape: tuple[int, ...], axes: tuple[int, ...]) -> Dual:
-        """Maximum over axes of something that depends on no parameter."""
+        """Maximum over axes of something that depends on no parameter.
+
+        Raises:
+            DerivationError: If the operand depends on a parameter.
+        """
         if a.tangent is not None:
             raise DerivationError("max[...] over something that depends on a parameter")
         return Dual(self.field.largest(self.shaped(a, shape).value, axes), None)

@@ -100,7 +100,11 @@ def draw_point(subject: Subject, instance: Instance, attempt: int, gauge: bool) 
 
 
 def measured_kernel(program: Program, point: Point, scale: int = 1) -> Array:
-    """K(s,s') by dual numbers, as (site, unit, site', unit'); real inputs times ``scale``."""
+    """K(s,s') by dual numbers, as (site, unit, site', unit'); real inputs times ``scale``.
+
+    Raises:
+        VerificationError: If the output depends on no parameter.
+    """
     arithmetic = DualArithmetic(point.field)
     sizes = point.instance.sizes
     count = sum(point.tensors[t.name].size for t in program.parameters)

@@ -97,7 +97,11 @@ class Interpreter:
         return tuple(self.sizes[x.size] for x in scope)
 
     def value(self, e: Expr, scope: Scope) -> Any:
-        """The value of a node, broadcastable over the scope."""
+        """The value of a node, broadcastable over the scope.
+
+        Raises:
+            DerivationError: If there is no rule for the node.
+        """
         m = self.arithmetic
         if isinstance(e, Read):
             return self.read(e, scope)
@@ -140,7 +144,11 @@ class Interpreter:
         return m.multiply(m.function("exp", [at]), m.power(total, Integer(-1)))
 
     def symbol(self, name: str) -> Any:
-        """The value of a size or hyperparameter."""
+        """The value of a size or hyperparameter.
+
+        Raises:
+            DerivationError: If the symbol has no value.
+        """
         if name.startswith("size(") and name[5:-1] in self.sizes:
             return self.sizes[name[5:-1]]
         if name not in self.symbols:
@@ -161,7 +169,11 @@ class Interpreter:
         return self.arithmetic.gather(tensor, kept, valid)
 
     def index(self, e: Expr, scope: Scope) -> Array:
-        """An index expression as int64, broadcastable over the scope."""
+        """An index expression as int64, broadcastable over the scope.
+
+        Raises:
+            DerivationError: If the expression is no index.
+        """
         ones = [1] * len(scope)
         if isinstance(e, Letter):
             # The innermost binding of a letter is the one that counts.
@@ -213,7 +225,11 @@ class TorchArithmetic:
         return base ** float(exponent)
 
     def function(self, name: str, arguments: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The function of that name in torch."""
+        """The function of that name in torch.
+
+        Raises:
+            DerivationError: If there is no torch rule for the function.
+        """
         if name not in TORCH_FUNCTIONS:
             raise DerivationError(f"no torch rule for the function {name}")
         result: torch.Tensor = TORCH_FUNCTIONS[name](*arguments)

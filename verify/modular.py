@@ -51,7 +51,11 @@ class Singular(Exception):  # noqa: N818 - an event that is dealt with
 
 @functools.cache
 def root_of_unity() -> int:
-    """An element of order exactly SHADOW modulo PRIME."""
+    """An element of order exactly SHADOW modulo PRIME.
+
+    Raises:
+        DerivationError: If none of the bases tried gives an element of that order.
+    """
     for base in range(2, 200):
         omega = pow(base, (PRIME - 1) // SHADOW, PRIME)
         if all(pow(omega, SHADOW // q, PRIME) != 1 for q in SHADOW_PRIMES):
@@ -132,7 +136,11 @@ class Prime:
         return self.join(pow(residue, (PRIME + 1) // 4, PRIME), shadow, "√")
 
     def raised(self, a: int, exponent: sympy.Rational) -> int:
-        """A to a rational power whose denominator is a power of two."""
+        """A to a rational power whose denominator is a power of two.
+
+        Raises:
+            Singular: If the denominator of the exponent has an odd factor.
+        """
         top, bottom = int(exponent.p), int(exponent.q)
         while bottom > 1:
             if bottom % 2:
@@ -143,7 +151,11 @@ class Prime:
         return pow(a, top, self.modulus)
 
     def exponential(self, a: int) -> int:
-        """exp(a), with exp(a + b) = exp(a) exp(b)."""
+        """exp(a), with exp(a + b) = exp(a) exp(b).
+
+        Raises:
+            DerivationError: If the field has no shadow residues.
+        """
         if not self.shadow:
             raise DerivationError("exp needs the shadow residues")
         return self.join(
@@ -163,7 +175,11 @@ class Prime:
         return -self.atom(name, -a) % self.modulus
 
     def apply(self, name: str, *arguments: int) -> int:
-        """A function of numbers."""
+        """A function of numbers.
+
+        Raises:
+            DerivationError: If there is no rule modulo a prime for the function.
+        """
         a = arguments[0]
         if name == "exp":
             return self.exponential(a)
@@ -186,7 +202,11 @@ class Prime:
 
     # ------------------------------------------------------------------ the Field protocol
     def number(self, value: sympy.Expr) -> int:
-        """A rational exactly; π and e as atoms, π as a square like every positive constant."""
+        """A rational exactly; π and e as atoms, π as a square like every positive constant.
+
+        Raises:
+            DerivationError: If the number has no residue.
+        """
         value = sympy.sympify(value)
         if value.is_Float:
             value = sympy.Rational(str(value))

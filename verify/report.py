@@ -71,7 +71,11 @@ def write_report(
 
 
 def check_entry(source: Any, report: Report | None) -> None:
-    """Refuse verdicts that are not about the layer they are shown with."""
+    """Refuse verdicts that are not about the layer they are shown with.
+
+    Raises:
+        ValueError: If generated classes have no report, or the report is about another spec.
+    """
     if report is None and source.classes:
         raise ValueError(f"{source.spec.name} has generated classes but no verification report")
     if report is not None and report.digest != source.spec.digest:

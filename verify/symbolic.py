@@ -36,6 +36,9 @@ def corrected_program(
 
     A gauge that depends on the parameters is an opaque tensor (it is frozen during a step); any
     other is a line of the program, differentiated like all lines.
+
+    Raises:
+        VerificationError: If the correction has no gauge.
     """
     program, correction = subject.program, subject.correction
     if correction.gauge is None:
@@ -75,6 +78,9 @@ def matrix_remainder(derivation: Derivation, gauge: Expr) -> Expr:
 
     With K = L Lᵀ and Λ = L⁻¹ the identity Λ K Λᵀ = I is that of the Cholesky factor, checked here
     for a symbolic matrix of any size.
+
+    Raises:
+        VerificationError: If the Cholesky identity does not hold.
     """
     size = Symbol("U", integer=True, positive=True)
     factor = sympy.MatrixSymbol("L", size, size)
