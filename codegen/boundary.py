@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import sympy
 
 from codegen.lower import Lowering
-from codegen.windows import Window, window
+from codegen.windows import Window, whole_tuple, window
 from derive.nodes import Contraction, reads
 from derive.program import Program
 from derive.spec import LayerSpec
@@ -44,9 +42,9 @@ def padding_lines(
     slides = padded_window(spec, program, padded, lowering).slides
     name = padded[1]
     several = isinstance(spec.hyperparameters[name], tuple)
-    kernel = listed(lowering.sizes.letter(s.kernel).code for s in slides)
-    stride = listed(lowering.sizes.number(s.stride).code for s in slides)
-    dilation = listed(lowering.sizes.number(s.dilation).code for s in slides)
+    kernel = listed(lowering, [lowering.sizes.letter(s.kernel).code for s in slides])
+    stride = listed(lowering, [lowering.sizes.number(s.stride).code for s in slides])
+    dilation = listed(lowering, [lowering.sizes.number(s.dilation).code for s in slides])
     given = f"self.{name}"
     if not several:
         given = f"{given} if isinstance({given}, str) else ({given},)"
@@ -69,12 +67,7 @@ def pad_lines(padded: Padded | None) -> list[str]:
     ]
 
 
-def listed(codes: Iterable[str]) -> str:
-    """Codes as a tuple, or the tuple that they are the elements of."""
-    values = list(codes)
-    heads = {c[: c.rindex("[")] for c in values if c.endswith("]")}
-    if len(heads) == 1:
-        head = next(iter(heads))
-        if values == [f"{head}[{k}]" for k in range(len(values))]:
-            return head
-    return f"({', '.join(values)}{',' if len(values) == 1 else ''})"
+def listed(lowering: Lowering, codes: list[str]) -> str:
+    """Codes as a tuple, or the tuple whose elements they are."""
+    whole = whole_tuple(lowering, codes)
+    return whole or f"({', '.join(codes)}{',' if len(codes) == 1 else ''})"

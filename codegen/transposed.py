@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import sympy
 from sympy import Expr, Integer, Mul
 
@@ -12,16 +10,15 @@ from codegen.lower import Lowering
 from codegen.values import BATCH, Axis, Value
 from codegen.windows import (
     Slide,
+    Steps,
     Window,
     arguments,
-    complete_sizes,
     depends_on_size,
-    draw_sizes,
     known_negative,
     ones_window,
+    size_fits,
     weight_and_image,
 )
-from derive.evaluate import evaluate_size
 from derive.nodes import Contraction, Delta, Letter, Read, reads
 
 
@@ -99,7 +96,7 @@ def transposed_slide(
     used = {s.name for x in (stride, dilation, padding) for s in x.free_symbols}
     for extra in (Integer(0), *_spare_hyperparameters(lowering, used)):
         s = Slide(q, p, k, stride, dilation, padding, extra)
-        if _transposed_size_fits(lowering, s):
+        if size_fits(lowering, s, scattered):
             return s
     return None
 
@@ -113,30 +110,10 @@ def _spare_hyperparameters(lowering: Lowering, used: set[str]) -> list[Expr]:
     return spare
 
 
-def _transposed_size_fits(lowering: Lowering, s: Slide) -> bool:
-    tree = lowering.program.sizes[s.out.size]
-    if tree is None:
-        return False
-    generator = random.Random(1)
-    for _ in range(40):
-        sizes, symbols = draw_sizes(lowering, generator)
-        sizes[s.axis.size] = generator.randint(8, 40)
-        if not complete_sizes(lowering, sizes, symbols, skip=s.out.size):
-            return False
-        number = {sympy.Symbol(n, integer=True): v for n, v in symbols.items()}
-        stride, dilation, padding, extra = (
-            int(x.subs(number)) for x in (s.stride, s.dilation, s.padding, s.output_padding)
-        )
-        expected = (
-            (sizes[s.axis.size] - 1) * stride
-            - 2 * padding
-            + dilation * (sizes[s.kernel.size] - 1)
-            + extra
-            + 1
-        )
-        if evaluate_size(tree, sizes, symbols) != expected:
-            return False
-    return True
+def scattered(length: int, kernel: int, s: Steps) -> int:
+    """(l - 1) stride - 2 padding + dilation (k - 1) + output_padding + 1."""
+    reach = s.dilation * (kernel - 1) + s.output_padding + 1
+    return (length - 1) * s.stride - 2 * s.padding + reach
 
 
 def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:

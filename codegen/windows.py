@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import sympy
 from sympy import Expr, Pow
@@ -38,6 +39,15 @@ class Slide:
     output_padding: Expr = sympy.S.Zero
 
 
+class Steps(NamedTuple):
+    """The numbers of a slide at drawn hyperparameters."""
+
+    stride: int
+    dilation: int
+    padding: int
+    output_padding: int
+
+
 def slide(lowering: Lowering, index: Expr, axis: Letter, bound: set[Letter]) -> Slide | None:
     """An index expression as a slide, if it is one and if the output's size is a convolution's."""
     letters = [x for x in index.free_symbols if isinstance(x, Letter)]
@@ -53,7 +63,7 @@ def slide(lowering: Lowering, index: Expr, axis: Letter, bound: set[Letter]) -> 
     if any(known_negative(x) or depends_on_size(x) for x in (stride, dilation, padding)):
         return None
     found = Slide(axis, p, k, stride, dilation, padding)
-    return found if _size_fits(lowering, found) else None
+    return found if size_fits(lowering, found, convolved) else None
 
 
 def known_negative(e: Expr) -> bool:
@@ -66,31 +76,32 @@ def depends_on_size(e: Expr) -> bool:
     return any(s.name.startswith("size(") for s in e.free_symbols)
 
 
-def _size_fits(lowering: Lowering, s: Slide) -> bool:
-    """Whether p's declared size is floor((l + 2 padding - dilation (k - 1) - 1) / stride) + 1.
+def convolved(length: int, kernel: int, s: Steps) -> int:
+    """floor((l + 2 padding - dilation (k - 1) - 1) / stride) + 1."""
+    return (length + 2 * s.padding - s.dilation * (kernel - 1) - 1) // s.stride + 1
+
+
+def size_fits(lowering: Lowering, s: Slide, expected: Callable[[int, int, Steps], int]) -> bool:
+    """Whether p's declared size is what a convolution gives for the input's and kernel's sizes.
 
     Decided at random sizes: the formula may be written in any way.
     """
-    program = lowering.program
-    if program.sizes[s.out.size] is None:
+    tree = lowering.program.sizes[s.out.size]
+    if tree is None:
         return False
     generator = random.Random(0)
     for _ in range(40):
         sizes, symbols = draw_sizes(lowering, generator)
         sizes[s.axis.size] = generator.randint(8, 40)
-        values = {str(x): v for x, v in symbols.items()}
-        if not complete_sizes(lowering, sizes, values, skip=s.out.size):
+        if not complete_sizes(lowering, sizes, symbols, skip=s.out.size):
             return False
-        number = {sympy.Symbol(n, integer=True): v for n, v in values.items()}
-        stride, dilation, padding = (int(x.subs(number)) for x in (s.stride, s.dilation, s.padding))
-        if stride < 1:
+        number = {sympy.Symbol(n, integer=True): v for n, v in symbols.items()}
+        given = (s.stride, s.dilation, s.padding, s.output_padding)
+        steps = Steps(*(int(x.subs(number)) for x in given))
+        if steps.stride < 1:
             continue
-        expected = (
-            sizes[s.axis.size] + 2 * padding - dilation * (sizes[s.kernel.size] - 1) - 1
-        ) // stride + 1
-        tree = program.sizes[s.out.size]
-        assert tree is not None
-        if evaluate_size(tree, sizes, values) != expected:
+        wanted = expected(sizes[s.axis.size], sizes[s.kernel.size], steps)
+        if evaluate_size(tree, sizes, symbols) != wanted:
             return False
     return True
 
@@ -143,19 +154,23 @@ def per_axis(lowering: Lowering, values: Sequence[Expr], default: int) -> str | 
     if all(v == default for v in values):
         return None
     codes = [lowering.sizes.number(v).code for v in values]
-    heads = {c[: c.rindex("[")] for c in codes if c.endswith("]")}
-    if len(heads) == 1 and codes == [f"{next(iter(heads))}[{k}]" for k in range(len(codes))]:
-        head = next(iter(heads))
-        name = next((n for n, code in lowering.sizes.attributes.items() if code == head), "")
-        declared = lowering.program.spec.hyperparameters.get(
-            name, lowering.program.arguments.get(name)
-        )
-        length = len(declared) if isinstance(declared, tuple) else declared
-        if length == len(codes):
-            return head
+    head = whole_tuple(lowering, codes)
+    if head is not None:
+        return head
     if len(codes) == 1:
         return codes[0]
     return f"({', '.join(codes)})"
+
+
+def whole_tuple(lowering: Lowering, codes: Sequence[str]) -> str | None:
+    """``self.stride`` for ``self.stride[0], self.stride[1]``, if that is all of the tuple."""
+    head = codes[0][: codes[0].rindex("[")] if codes[0].endswith("]") else ""
+    if not head or list(codes) != [f"{head}[{k}]" for k in range(len(codes))]:
+        return None
+    name = next((n for n, code in lowering.sizes.attributes.items() if code == head), "")
+    declared = lowering.program.spec.hyperparameters.get(name, lowering.program.arguments.get(name))
+    length = len(declared) if isinstance(declared, tuple) else declared
+    return head if length == len(codes) else None
 
 
 def arguments(lowering: Lowering, slides: Sequence[Slide], groups: str | None) -> str:
@@ -375,12 +390,7 @@ def per_kernel(lowering: Lowering, slides: Sequence[Slide]) -> str | None:
     if len(slides) < 2:
         return None
     codes = [lowering.sizes.letter(s.kernel).code for s in slides]
-    head = codes[0][: codes[0].rindex("[")] if codes[0].endswith("]") else ""
-    if head and codes == [f"{head}[{k}]" for k in range(len(codes))]:
-        name = head.rsplit(".", 1)[-1]
-        if lowering.program.arguments.get(name) == len(codes):
-            return head
-    return None
+    return whole_tuple(lowering, codes)
 
 
 def _replace(expression: Expr, mapping: dict[Expr, Expr]) -> Expr:
