@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+from derive.budget import concerning, within
 from derive.corrections import Correction, solve_corrections
 from derive.errors import SpecError
 from derive.program import Program
@@ -118,13 +119,15 @@ def derive(spec: LayerSpec, absent: frozenset[str] = frozenset()) -> Derivation:
     Raises:
         SpecError: If the spec is wrong.
         DerivationError: If a derivation step does not go through.
+        BudgetError: If it takes longer than the limits of :func:`derive.budget.within` allow.
     """
-    resolved = resolve(spec, absent)
-    if absent:
-        resolved = with_all_inputs(resolved, resolve(spec, frozenset()))
-    update = derive_update(resolved)
-    structure = classify(update)
-    return Derivation(resolved, update, structure, solve_corrections(update, structure))
+    with within(), concerning(f"the layer {spec.name}"):
+        resolved = resolve(spec, absent)
+        if absent:
+            resolved = with_all_inputs(resolved, resolve(spec, frozenset()))
+        update = derive_update(resolved)
+        structure = classify(update)
+        return Derivation(resolved, update, structure, solve_corrections(update, structure))
 
 
 def with_all_inputs(program: Program, full: Program) -> Program:

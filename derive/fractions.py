@@ -8,12 +8,14 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
+from derive.budget import check_time
 from derive.nodes import Letter
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def cancel(expression: Expr) -> Expr:
     """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
+    check_time()
     if not _has_denominator(expression):
         return expression
     atoms: dict[Expr, Symbol] = {}
@@ -61,6 +63,7 @@ def _surface(expression: Expr) -> Iterable[Expr]:
 @functools.lru_cache(maxsize=1 << 12)
 def factored(expression: Expr) -> Expr:
     """Numerator and denominator in factored form, e.g. (x - m)²/(v + ε)."""
+    check_time()
     atoms: dict[Expr, Symbol] = {}
 
     def hide(node: Expr) -> Expr:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, Symbol
 
-from derive.errors import DerivationError
+from derive.budget import check_orders, check_product, check_terms, check_time
 from derive.fractions import cancel, factored
 from derive.nodes import (
     BINDERS,
@@ -31,16 +32,16 @@ from derive.nodes import (
     substitute,
 )
 
-MAX_TERMS = 4000
-
 
 @functools.lru_cache(maxsize=1 << 14)
 def normal(expression: Expr) -> Expr:
     """The normal form of an expression.
 
     Raises:
-        DerivationError: If the expression grows beyond ``MAX_TERMS`` terms.
+        TooLargeError: If the expression grows beyond the limits of :mod:`derive.budget`.
+        BudgetError: If the time is up.
     """
+    check_time()
     if isinstance(expression, Read | Delta) or not expression.args:
         return expression
     if isinstance(expression, Contraction):
@@ -65,9 +66,10 @@ def expand(expression: Expr) -> Expr:
     """Multiply out products and positive integer powers, and drop products of exclusive deltas.
 
     Raises:
-        DerivationError: If the result has more than ``MAX_TERMS`` terms.
+        TooLargeError: If that gives more terms than the limits of :mod:`derive.budget`.
     """
     if _multiplies_out(expression):
+        check_product(expression)
         expression = sympy.expand(
             expression,
             deep=False,
@@ -77,11 +79,7 @@ def expand(expression: Expr) -> Expr:
             power_base=False,
             power_exp=False,
         )
-    if expression.is_Add and len(expression.args) > MAX_TERMS:
-        raise DerivationError(
-            f"the expression has more than {MAX_TERMS} terms; "
-            "split the layer into smaller ones or lower its powers"
-        )
+    check_terms(expression)
     if expression.is_Add:
         return Add(*(_clean(t) for t in expression.args))
     return _clean(expression)
@@ -329,6 +327,7 @@ def rename_bound(node: Contraction) -> Expr:
     first = {size: _first_rank(node, size) for size in by_size}
     best: tuple[str, Expr] | None = None
     for orders in itertools.product(*(_orders(node, v) for v in by_size.values())):
+        check_time()
         mapping = {
             letter: Letter(size, size, f"~{first[size] + rank}")
             for (size, _), order in zip(by_size.items(), orders, strict=True)
@@ -367,6 +366,7 @@ def _orders(node: Contraction, letters: list[Letter]) -> Iterable[tuple[Letter, 
     for letter in letters:
         here = substitute(node.body, {**blank, letter: Letter(letter.size, letter.size, "~~")})
         places.setdefault(str(here), []).append(letter)
+    check_orders(math.prod(math.factorial(len(alike)) for alike in places.values()))
     groups = (itertools.permutations(places[place]) for place in sorted(places))
     return (tuple(itertools.chain(*parts)) for parts in itertools.product(*groups))
 

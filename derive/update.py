@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from sympy import Add, Expr, Function, Integer, Mul, Pow, Symbol
 
+from derive.budget import concerning
 from derive.errors import DerivationError
 from derive.nodes import (
     Contraction,
@@ -188,15 +189,16 @@ def derive_update(program: Program) -> Update:
     self_parts: dict[str, Expr] = {}
     at_site = {x.primed: x for x in program.site}
     for parameter in program.parameters:
-        differentiator = Differentiator(program, parameter)
-        gradient = differentiator.output
-        gradients[parameter.name] = gradient
-        axes[parameter.name] = differentiator.element
-        product = gradient * prime(gradient, letters)
-        bound = {m: m.fresh() for m in differentiator.element}
-        part = sum_softmax(program, contract(substitute(product, bound), list(bound.values())))
-        parts[parameter.name] = part
-        self_parts[parameter.name] = sum_softmax(program, normal(substitute(part, at_site)))
+        with concerning(f"the kernel of `{parameter.name}`"):
+            differentiator = Differentiator(program, parameter)
+            gradient = differentiator.output
+            gradients[parameter.name] = gradient
+            axes[parameter.name] = differentiator.element
+            product = gradient * prime(gradient, letters)
+            bound = {m: m.fresh() for m in differentiator.element}
+            part = sum_softmax(program, contract(substitute(product, bound), list(bound.values())))
+            parts[parameter.name] = part
+            self_parts[parameter.name] = sum_softmax(program, normal(substitute(part, at_site)))
     kernel = Add(*parts.values())
     return Update(
         program,
