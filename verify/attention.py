@@ -20,6 +20,7 @@ import torch
 from torch.func import functional_call
 
 from derive.program import Tensor
+from verify.contracts.example import Example
 from verify.instances import Instance
 from verify.layout import from_sites_by_units, to_storage
 from verify.reference import evaluate_reference
@@ -164,6 +165,16 @@ class AttentionSubject(Subject):
         }
         names = tuple(t.name for t in self.program.inputs)
         return Probe(StageCall(attention, self.part), parameters, names)
+
+    def example(self, instance: Instance) -> Example | None:
+        """Self-attention of the whole module; the score's subject speaks for all stages."""
+        if self.part != "score":
+            return None
+        tokens = torch.from_numpy(instance.tensors["x"])
+        sizes = tuple(int(instance.symbols[k]) for k in ("embed_dim", "num_heads"))
+        keywords = {"bias": not self.absent, "batch_first": True}
+        inputs = (tokens, tokens, tokens)
+        return Example(self.type, sizes, inputs, (True,) * 3, True, 0.0, keywords)
 
     def parameter_name(self, tensor: Tensor) -> str:
         """The probe keeps parameters under their names in the formula."""

@@ -25,7 +25,7 @@ from verify.numeric import deviation, self_divergence
 from verify.order import GENERIC
 from verify.reference import ReferenceLayer, self_blocks
 from verify.results import VerificationError
-from verify.stage import Case, Record, Settings, cases
+from verify.stage import Case, Entries, Record, Settings, cases
 from verify.subject import Subject
 from verify.tolerances import TOLERANCES
 
@@ -207,7 +207,8 @@ def judge_controls(
     record.judge(
         self_divergence(GaugedLayer(case, case.reference.gauge), case),
         bound,
-        f"the solved gauge itself is refused: {case}",
+        "the solved gauge itself is refused",
+        case,
     )
     for control in controls:
         gauge = control.gauge(case)
@@ -219,7 +220,8 @@ def judge_controls(
         record.judge(
             0.0 if refused else 1.0,
             0.0,
-            f"control `{control.name}` is accepted ({error:.1e}): {case}",
+            f"control `{control.name}` is accepted",
+            case,
         )
 
 
@@ -231,7 +233,9 @@ def predicted_divergence(case: Case, record: Record) -> None:
     record.judge(
         abs(found - predicted),
         case.tolerance * max(1.0, float(np.abs(kernel).max())),
-        f"the uncorrected layer's divergence is not the predicted {predicted:.3g}: {case}",
+        "the uncorrected layer's divergence is not the predicted one",
+        case,
+        Entries(np.array([found]), np.array([predicted]), ("divergence",)),
     )
 
 

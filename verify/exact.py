@@ -37,7 +37,7 @@ from verify.interpret import Interpreter
 from verify.layout import kernel_by_sites, site_count, sites_by_units
 from verify.modular import PRIME, SHADOW_PRIMES, NonResidue, Prime, Singular
 from verify.results import VerificationError
-from verify.stage import Record, Settings
+from verify.stage import Place, Record, Settings
 from verify.subject import Subject
 from verify.tolerances import TOLERANCES
 
@@ -283,6 +283,8 @@ def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple
     wanted = max(2, settings.instances // 2)
     found: list[float] = []
     drawn = sample(subject.derivation, 4 * wanted, settings.seed, kinds=KINDS, limits=EXACT)
+    if settings.pinned is not None:
+        wanted, drawn = 1, [settings.pinned]
     for gauge in (True, False):
         for instance in drawn:
             try:
@@ -295,7 +297,7 @@ def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple
                 # and the numeric stage judge the gauge there, this one K and κ.
                 record.note("the gauge has no value modulo p at any size: K and κ alone")
             record.instances += 1
-            record.judge(1.0 if reason else 0.0, 0.0, f"{reason}: {subject.name} at {instance}")
+            record.judge(1.0 if reason else 0.0, 0.0, reason, Place(subject, instance))
             found.append(bits(subject, instance, draws, roots))
             if len(found) == wanted:
                 return min(found), sum(found)

@@ -16,9 +16,9 @@ from torch.func import functional_call
 
 from verify.controls import GaugedLayer
 from verify.instances import GRADIENTS
-from verify.numeric import deviation, size_of
+from verify.numeric import compare, size_of
 from verify.order import GENERIC
-from verify.stage import Case, Record, Settings, cases
+from verify.stage import Case, Entries, Record, Settings, cases
 from verify.subject import Subject
 from verify.tolerances import TOLERANCES
 
@@ -55,7 +55,7 @@ def judge_gradients(case: Case, record: Record) -> None:
             rtol=TOLERANCES.gradcheck_relative,
             raise_exception=False,
         )
-        record.judge(0.0 if held else 1.0, 0.0, f"{name} refuses: {case}")
+        record.judge(0.0 if held else 1.0, 0.0, f"{name} refuses", case)
 
 
 def derivatives(module: torch.nn.Module, case: Case) -> list[torch.Tensor]:
@@ -79,10 +79,12 @@ def judge_frozen(case: Case, record: Record) -> None:
     theirs = derivatives(GaugedLayer(case, case.reference.gauge), case)
     for k, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         order = "first" if k < len(ours) // 2 else "second"
-        record.judge(
-            deviation(a.numpy(), b.numpy()),
+        compare(
+            record,
+            Entries(a.numpy(), b.numpy()),
             case.tolerance * case.reference.output.size * size_of(b.numpy()),
-            f"a {order} derivative is not that of the map with a constant gauge: {case}",
+            f"a {order} derivative is not that of the map with a constant gauge",
+            case,
         )
 
 

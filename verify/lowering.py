@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from verify.numeric import deviation, size_of
+from verify.numeric import compare, size_of
 from verify.results import VerificationError
-from verify.stage import Case, Record, Settings, cases
+from verify.stage import Case, Entries, Record, Settings, cases
 from verify.subject import Subject
 
 Array = np.ndarray[Any, Any]
@@ -50,9 +50,7 @@ def lowering_stage(variants: Sequence[Subject], settings: Settings, record: Reco
                     f"{subject.name} defines {sorted(ours)}, its general lowering {sorted(theirs)}"
                 )
             for name, value in ours.items():
-                record.judge(
-                    deviation(value, theirs[name]),
-                    case.tolerance * value.size * size_of(theirs[name]),
-                    f"{name} differs between the lowerings: {case}",
-                )
+                bound = case.tolerance * value.size * size_of(theirs[name])
+                what = f"{name} is not that of the general lowering"
+                compare(record, Entries(value, theirs[name]), bound, what, case)
     record.note("recognised and general lowering agree in z̃ and all gradients")

@@ -4,8 +4,8 @@ At every instance, in this order,
 
 1. z̃ of the module = the reference's z̃,
 2. K(s,s') of the *uncorrected* layer, by autograd of :mod:`verify.interpret` = the derived K(s,s'),
-3. K̃(s,s') of the module, by ``torch.func`` = the predicted K̃(s,s'), interference included,
-4. K̃(s,s) of the module = c·I, which is the claim itself.
+3. K̃(s,s) of the module, by ``torch.func`` = c·I, which is the claim itself,
+4. K̃(s,s') of the module = the predicted K̃(s,s'), interference included.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import torch
 from verify.layout import kernel_by_sites, sites_by_units
 from verify.oracle import module_kernel, module_output, uncorrected_kernel
 from verify.reference import ReferenceLayer, self_blocks
-from verify.stage import Case, Record, Settings, cases
+from verify.stage import Case, Entries, Record, Settings, cases
 from verify.subject import Subject
 
 Array = np.ndarray[Any, Any]
+KERNEL = ("s", "i", "s'", "i'")
+SELF_KERNEL = ("s", "i", "i'")
 
 
 def deviation(found: Array, wanted: Array) -> float:
@@ -35,6 +37,11 @@ def deviation(found: Array, wanted: Array) -> float:
 def size_of(array: Array) -> float:
     """Largest absolute value, at least 1."""
     return max(1.0, float(np.abs(array).max(initial=0.0)))
+
+
+def compare(record: Record, entries: Entries, bound: float, what: str, case: Case) -> None:
+    """Judge two arrays by their largest difference."""
+    record.judge(deviation(entries.measured, entries.expected), bound, what, case, entries)
 
 
 def measured_kernel(module: torch.nn.Module, case: Case) -> Array:
@@ -59,35 +66,43 @@ def judge_case(case: Case, record: Record) -> None:
     module = subject.build(instance)
     output = module_output(module, subject.inputs(instance), program, sizes)
     output = sites_by_units(output, program, sizes)
-    record.judge(
-        deviation(output, reference.output),
+    compare(
+        record,
+        Entries(output, reference.output, ("s", "i")),
         case.tolerance * size_of(reference.output),
-        f"z̃ differs from the reference: {case}",
+        "z̃ is not that of the formulas",
+        case,
     )
     derived = ReferenceLayer(subject, instance).kernel()
     oracle = kernel_by_sites(uncorrected_kernel(program, instance), program, sizes)
-    record.judge(
-        deviation(oracle, derived),
+    compare(
+        record,
+        Entries(oracle, derived, KERNEL),
         case.tolerance * size_of(derived),
-        f"K(s,s') of the uncorrected layer differs from the derived one: {case}",
+        "K(s,s') of the uncorrected layer is not the derived one",
+        case,
     )
     measured = measured_kernel(module, case)
-    record.judge(
-        deviation(measured, reference.kernel),
-        case.tolerance * size_of(reference.kernel),
-        f"K̃(s,s') differs from the predicted one: {case}",
-    )
-    record.judge(
-        deviation(self_blocks(measured), reference.ideal),
+    compare(
+        record,
+        Entries(self_blocks(measured), reference.ideal, SELF_KERNEL),
         case.tolerance * max(1.0, reference.rate),
-        f"K̃(s,s) is not c·I: {case}",
+        "K̃(s,s) is not c·I",
+        case,
+    )
+    compare(
+        record,
+        Entries(measured, reference.kernel, KERNEL),
+        case.tolerance * size_of(reference.kernel),
+        "K̃(s,s') is not the predicted one",
+        case,
     )
 
 
 def judge_whole(case: Case, record: Record) -> None:
     """A class of several stages is what its stages make of its input, where it says so."""
     for error, scale, what in case.subject.compositions(case.instance):
-        record.judge(error, case.tolerance * scale, f"{what}: {case}")
+        record.judge(error, case.tolerance * scale, what, case)
 
 
 def numeric_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:

@@ -17,10 +17,10 @@ import torch
 
 from verify.instances import KINDS, SCALES
 from verify.layout import from_sites_by_units, output_tensor, sites_by_units, to_logical, to_storage
-from verify.numeric import deviation, size_of
+from verify.numeric import compare, deviation, size_of
 from verify.oracle import module_output
 from verify.reference import ReferenceLayer
-from verify.stage import Case, Record, Settings, cases
+from verify.stage import Case, Entries, Record, Settings, cases
 from verify.subject import Subject
 from verify.tolerances import TOLERANCES
 
@@ -106,11 +106,9 @@ def judge_exact(case: Case, record: Record) -> None:
         for rate in TOLERANCES.exact_steps:
             step = take_step(case, site, gradient, rate)
             scale = size_of(case.reference.output) + rate * size_of(ideal)
-            record.judge(
-                deviation(step.after - step.before, -rate * ideal),
-                case.tolerance * scale,
-                f"a step at η = {rate:g} does not move z̃ by -c η g: {case}",
-            )
+            what = f"a step at η = {rate:g} does not move z̃ by -c η g"
+            moved = Entries(step.after - step.before, -rate * ideal, ("i",), site)
+            compare(record, moved, case.tolerance * scale, what, case)
 
 
 def judge_order(case: Case, record: Record) -> tuple[float | None, float]:
@@ -133,20 +131,20 @@ def judge_order(case: Case, record: Record) -> tuple[float | None, float]:
         moved = step.held if frozen else step.after
         remainder = deviation(moved - step.before, -rate * ideal)
         if not np.isfinite(remainder):
-            record.judge(remainder, 0.0, f"z̃ is not finite after a step: {case}")
+            record.judge(remainder, 0.0, "z̃ is not finite after a step", case)
             return None, drift
         if remainder > noise:
             found.append((np.log(rate), np.log(remainder)))
         drift = deviation(step.after, step.held) / (rate * size_of(ideal))
     if len(found) < 3:
         last = noise if found else 0.0
-        record.judge(last, noise, f"too few remainders above rounding: {case}")
+        record.judge(last, noise, "too few remainders above rounding", case)
         return None, drift
     slope = float(np.polyfit([a for a, _ in found], [b for _, b in found], 1)[0])
     short = max(0.0, TOLERANCES.slope - slope)
-    record.judge(
-        short, TOLERANCES.slope_slack, f"the remainder shrinks as η^{slope:.3f}, not η²: {case}"
-    )
+    entries = Entries(np.array([slope]), np.array([TOLERANCES.slope]), ("slope",))
+    what = "the remainder of a step does not shrink as η²"
+    record.judge(short, TOLERANCES.slope_slack, what, case, entries)
     return slope, drift
 
 

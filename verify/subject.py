@@ -12,9 +12,11 @@ import torch
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.formula import formula, grouped
+from derive.nodes import BINDERS
 from derive.program import Program, Tensor
+from verify.contracts.example import Example
 from verify.instances import Instance
-from verify.layout import to_storage
+from verify.layout import output_tensor, to_storage
 from verify.results import Claim, VerificationError
 
 Array = np.ndarray[Any, Any]
@@ -127,6 +129,24 @@ class Subject:
             keywords["radius"] = instance.radius
         return {**keywords, "dtype": torch.float64}
 
+    def example(self, instance: Instance) -> Example | None:
+        """The class as its contracts see it; ``None`` where another subject speaks for it.
+
+        Values of order one differ by as much as the case says; that is filled in later.
+        """
+        keywords = {k: v for k, v in self.keywords(instance).items() if k != "dtype"}
+        axes = [tensor.axes[:1] for tensor in self.program.inputs]
+        first = ((self.program.output.letters[0],),)
+        return Example(
+            self.type,
+            tuple(self.arguments(instance)),
+            self.inputs(instance),
+            tuple(found == first for found in axes),
+            independent(self.program),
+            0.0,
+            keywords,
+        )
+
     def compositions(self, instance: Instance) -> Iterator[tuple[float, float, str]]:
         """Comparisons of a whole class with its stages as (error, scale, what differs)."""
         yield from ()
@@ -140,3 +160,18 @@ class Subject:
             )
             found.append(value.clone().requires_grad_(grad and tensor.kind == "input"))
         return tuple(found)
+
+
+def independent(program: Program) -> bool:
+    """Whether samples do not see each other: one letter leads every tensor, and nothing sums it."""
+    first = program.output.letters[0]
+    tensors = (output_tensor(program), *program.inputs)
+    if any(tensor.axes[:1] != ((first,),) for tensor in tensors):
+        return False
+    bound = {
+        letter
+        for line in program.lines
+        for node in line.value.atoms(*BINDERS)
+        for letter in node.letters
+    }
+    return all(letter.size != first.size for letter in bound)

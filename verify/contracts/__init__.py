@@ -1,0 +1,1 @@
+"""What every module promises, whatever it computes: one function a contract."""
