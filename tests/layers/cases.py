@@ -11,6 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from verify.contracts.example import Example
+
+CLOSE = 1e-12
+"""What float64 by two orders of summation may differ by, for values and sums of order one."""
+WHOLE = ("AffineLikeBatchNormLinear", "AffineLikeBatchNormEvalLinear")
+"""Statistics over the batch, and inputs that are no sample's own: samples see each other."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -61,6 +68,20 @@ class Case:
         ]
         # A variance that is handed in is positive.
         return tuple(x.abs() + 0.5 if k in self.positive else x for k, x in enumerate(drawn))
+
+    def example(self) -> Example:
+        """What the contracts of the conformance kit judge."""
+        batch = self.shapes[0][0]
+        return Example(
+            self.cls,
+            self.args,
+            self.inputs(torch.float64),
+            tuple(shape[0] == batch for shape in self.shapes),
+            self.name not in WHOLE,
+            CLOSE,
+            self.kwargs,
+            self.twin,
+        )
 
     def with_(self, *args: Any, **kwargs: Any) -> Case:
         """The same class with other arguments."""

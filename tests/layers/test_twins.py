@@ -1,14 +1,11 @@
 """Where torch.nn has the layer: same constructor and parameters, same output but for the gauge."""
 
-import inspect
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from tests.layers.cases import (
-    ALL,
     BILINEAR,
     CONVOLUTIONS,
     LINEAR,
@@ -31,42 +28,11 @@ def pair(case, dtype=torch.float64, **more):
     return module, twin
 
 
-def accepts(twin):
-    """The twin's constructor."""
-    parameters = inspect.signature(twin.__init__).parameters.values()
-    return [(p.name, p.default) for p in parameters]
-
-
-@every_twin
-def test_constructor_is_the_twins(case):
-    own = [(p.name, p.default) for p in inspect.signature(case.cls.__init__).parameters.values()]
-    wanted = accepts(case.twin)
-    assert own[: len(wanted)] == wanted
-    for name, _ in own[len(wanted) :]:
-        kind = inspect.signature(case.cls.__init__).parameters[name].kind
-        assert kind is inspect.Parameter.KEYWORD_ONLY
-
-
-@every_twin
-@pytest.mark.parametrize("bias", [True, False])
-def test_state_dicts_load_both_ways(case, bias):
-    module, twin = case.build(bias=bias), case.build_twin(bias=bias)
-    module.load_state_dict(twin.state_dict(), strict=True)
-    twin.load_state_dict(module.state_dict(), strict=True)
-    assert list(module.state_dict()) == list(twin.state_dict())
-    assert not list(module.buffers())
-
-
 @every_twin
 def test_initial_values_are_the_twins(case):
     module, twin = case.build(), case.build_twin()
     for name, value in twin.named_parameters():
         torch.testing.assert_close(getattr(module, name), value, rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize("case", ALL, ids=str)
-def test_no_subclass_of_a_torch_layer(case):
-    assert case.cls.__mro__ == (case.cls, nn.Module, object)
 
 
 @every_twin

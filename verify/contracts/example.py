@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,15 +42,17 @@ class Example:
             torch.manual_seed(seed)
             return self.cls(*self.arguments, **{**self.keywords, **more})
 
-    def build_twin(self, **more: Any) -> nn.Module:
-        """The layer of torch.nn with the same arguments.
+    def build_twin(self) -> nn.Module:
+        """The layer of torch.nn with the same arguments, but for those that it does not know.
 
         Raises:
             VerificationError: If there is no twin.
         """
         if self.twin is None:
             raise VerificationError(f"{self.cls.__name__} has no twin in torch.nn")
-        return self.twin(*self.arguments, **{**self.keywords, **more})
+        known = inspect.signature(self.twin).parameters
+        keywords = {k: v for k, v in self.keywords.items() if k in known}
+        return self.twin(*self.arguments, **keywords)
 
     def given(self, dtype: torch.dtype = torch.float64) -> tuple[Tensor, ...]:
         """Fresh inputs of a type; tokens stay integers."""

@@ -150,16 +150,12 @@ def in_place_after(example: Example) -> None:
 
 def twin(example: Example) -> None:
     """The twin's constructor arguments come first; state dicts load strictly, both ways."""
-    if example.twin is None:
-        return
+    module, other = example.build(), example.build_twin()
     ours, theirs = (
-        [(p.name, p.default) for p in inspect.signature(t.__init__).parameters.values()]
-        for t in (example.cls, example.twin)
+        [(p.name, p.default) for p in inspect.signature(type(m).__init__).parameters.values()]
+        for m in (module, other)
     )
     demand(ours[: len(theirs)] == theirs, "its constructor is not its twin's")
-    keywords = {k: v for k, v in example.keywords.items() if k in dict(theirs)}
-    module = example.build()
-    other = example.twin(*example.arguments, **keywords)
     names = list(other.state_dict())
     demand(list(module.state_dict()) == names, f"its state dict is not its twin's: {names}")
     module.load_state_dict(other.state_dict(), strict=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jacrev, jvp, stack_module_state, vjp, vmap
+from torch.func import functional_call, grad, jvp, stack_module_state, vjp, vmap
 
 from verify.contracts.example import Example, call, close, demand, output
 
@@ -74,15 +74,17 @@ def autocast(example: Example) -> None:
 
 
 def functional(example: Example) -> None:
-    """Jacobians by ``torch.func`` have the right shapes and are finite."""
-    module = example.build(dtype=torch.float64)
-    parameters, inputs = parameters_of(module), example.given()
+    """``functional_call`` and ``torch.func.grad`` give what a module and ``backward`` give."""
+    module, inputs = example.build(dtype=torch.float64), example.given()
+    function = function_of(module)
     with quiet():
-        found = jacrev(function_of(module))(parameters, *inputs)
-    shape = call(module, inputs).shape
-    for name, value in found.items():
-        demand(value.shape == (*shape, *parameters[name].shape), f"∂z̃/∂{name} has a wrong shape")
-        demand(bool(value.isfinite().all()), f"∂z̃/∂{name} is not finite")
+        found = grad(lambda p: function(p, *inputs).square().sum())(parameters_of(module))
+    call(module, inputs).square().sum().backward()
+    for name, parameter in module.named_parameters():
+        gradient = parameter.grad
+        demand(gradient is not None, f"{name} has no gradient")
+        assert gradient is not None
+        close(found[name], gradient, example.tolerance, f"the gradient by {name}")
 
 
 def forward_mode(example: Example) -> None:
@@ -122,10 +124,8 @@ def ensemble(example: Example) -> None:
     close(found, wanted, example.tolerance, "vmap over parameters")
 
 
-def samples(example: Example) -> None:
+def one_sample(example: Example) -> None:
     """Samples one by one: by ``vmap``, unbatched, and with gradients of their own."""
-    if not example.independent:
-        return
     module, inputs = example.build(dtype=torch.float64), example.given()
     parameters, function, wanted = parameters_of(module), function_of(module), call(module, inputs)
     close(call(module, tuple(x[0] for x in inputs)), wanted[0], example.tolerance, "unbatched")
@@ -143,10 +143,8 @@ def samples(example: Example) -> None:
         close(value[0], first[name], example.tolerance, f"gradient of one sample by {name}")
 
 
-def no_samples(example: Example) -> None:
+def no_sample(example: Example) -> None:
     """A batch of 0 samples gives an output without samples, and gradients that are 0."""
-    if not example.independent:
-        return
     module = example.build(dtype=torch.float64)
     inputs = tuple(x[:0] for x in example.given())
     found, whole = call(module, inputs), call(module, example.given())
@@ -160,8 +158,6 @@ def gradient_penalty(example: Example) -> None:
     """A loss of gradients by the inputs can be differentiated again, and stays finite."""
     module, inputs = example.build(dtype=torch.float64), example.given()
     leaves = [x.requires_grad_() for x in inputs if x.is_floating_point()]
-    if not leaves:
-        return
     energy = call(module, inputs).square().sum()
     slopes = torch.autograd.grad(energy, leaves, create_graph=True, materialize_grads=True)
     penalty = torch.stack([s.square().sum() for s in slopes]).sum()
