@@ -14,6 +14,7 @@ a single operation of the interpreter on huge integers; the notation bounds its 
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import threading
@@ -28,8 +29,8 @@ from sympy import Add, Expr, Mul, Pow
 
 from derive.errors import DerivationError, TruestepError
 
-AGAIN = 0.2
-"""Seconds after which an interruption that was swallowed is repeated."""
+AGAIN = 0.05
+"""Seconds after which an interruption that was put off is repeated."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _timer(seconds: float) -> Iterator[None]:
     running = True
 
     def ring(number: int, frame: FrameType | None) -> None:
-        if running:
+        if running and not _swallows(frame):
             raise _TimeUp
 
     before = signal.signal(signal.SIGALRM, ring)
@@ -134,6 +135,17 @@ def _timer(seconds: float) -> Iterator[None]:
         running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _swallows(frame: FrameType | None) -> bool:
+    """Whether Python is in a destructor or a callback of its memory, where errors get lost."""
+    callbacks = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code in callbacks or "weakref" in code.co_filename:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _time_is_up(limits: Limits) -> BudgetError:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+Hyperparameter = int | float | bool | tuple[int, ...]
 INITS = ("uniform", "zeros", "ones", "normal")
 
 

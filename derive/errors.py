@@ -32,16 +32,22 @@ class SpecError(TruestepError):
         place = self.file or "<spec>"
         if self.line is not None:
             place += f":{self.line}"
-        text = f"{place}: {self.problem}"
+        text = visible(f"{place}: {self.problem}")
         if self.symbol:
-            text += f" [{self.symbol}]"
+            text += f" [{visible(self.symbol, 80)}]"
         if self.remedy:
-            text += f"\n  remedy: {self.remedy}"
+            text += f"\n  remedy: {visible(self.remedy)}"
         return text
 
 
 class DerivationError(TruestepError):
     """A derivation or a proof step that did not go through; nothing may be built on it."""
+
+
+def visible(text: str, length: int = 1000) -> str:
+    """Text for a terminal: what is not printable is escaped, and what is too long is cut."""
+    shown = text if len(text) <= length else text[:length] + "..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
 def find_line(text: str | None, symbol: str, *, key: bool = False) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
 import unicodedata
 from typing import Any
 
@@ -24,11 +25,24 @@ MODULE_ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 
 # Names that the notation or the generated code uses itself.
 _RESERVED = """
-F False None Tensor True device dtype math max mean nn radius self size softmax sum torch
+F False None Tensor True annotations device dtype math max mean nn padding_mode radius self size
+softmax sum torch
 """
 RESERVED = frozenset(_RESERVED.split())
+# What the generated code calls; a letter or a stage is not among its names.
+_CALLED = """
+NotImplementedError RuntimeError TypeError ValueError abs all any bool dict enumerate float int
+isinstance len list map min object pairwise range reversed sorted str super tuple zip
+"""
+CALLED = frozenset(_CALLED.split())
 
-CONTROL = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+# A layer becomes a file of its name; beside a script, `random.py` would be imported as `random`.
+_PACKAGES = "codegen derive jinja2 joblib numpy sympy test torch truestep verify"
+_DEVICES = "aux con nul prn com0 com1 com2 com3 com4 com5 com6 com7 com8 com9 lpt0 lpt1 lpt2 lpt3"
+FILES = frozenset([*_PACKAGES.split(), *_DEVICES.split(), "conftest", "setup"])
+
+CONTROL = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+MAX_NAME = 64
 
 
 def name_problem(name: Any, where: str) -> tuple[str, str] | None:
@@ -41,10 +55,18 @@ def name_problem(name: Any, where: str) -> tuple[str, str] | None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         problem = f"{where}: a name must be an ASCII identifier that starts with a letter"
         return problem, "use the letters a-z, digits and _"
+    if len(name) > MAX_NAME:
+        return f"{where}: a name has more than {MAX_NAME} characters", "shorten it"
     if keyword.iskeyword(name) or (keyword.issoftkeyword(name) and where != "letter"):
         return f"{where}: `{name}` is a Python keyword", "choose another name"
-    if name in RESERVED or name.endswith("__"):
+    called = name in CALLED and where not in ("letter", "stages")
+    if called or name in RESERVED or name.endswith("__"):
         return f"{where}: `{name}` is reserved", "choose another name"
+    stored = where in ("hyperparameters", "sizes") or where.startswith("parameter `")
+    if stored and name in MODULE_ATTRIBUTES:
+        return f"{where}: `{name}` is an attribute of torch.nn.Module", "choose another name"
+    if where == "name" and (name.lower() in FILES or name.lower() in sys.stdlib_module_names):
+        return f"{where}: a file of the name `{name}` would hide a module", "choose another name"
     return None
 
 

@@ -30,6 +30,7 @@ from derive.grammar import (
 
 REDUCTIONS = ("sum", "mean", "max", "softmax")
 MAX_NODES = 2000
+MAX_DEPTH = 60
 MAX_EXPONENT = 12
 MAX_DIGITS = 18
 
@@ -79,12 +80,11 @@ class Parser:
                 text.strip()[:40] + "...",
                 "name intermediates",
             )
-        try:
-            return self.walk(node)
-        except RecursionError:
+        if is_deeper(node, MAX_DEPTH):
             self.fail(
                 "the formula is too deeply nested", text.strip()[:40] + "...", "name intermediates"
             )
+        return self.walk(node)
 
     def statement(self, text: str, number: int) -> Statement:
         """A line ``z[n, (g, o)] = ...`` → a statement.
@@ -285,6 +285,28 @@ class Parser:
         if kind == "softmax" and len(letters) != 1:
             self.fail("softmax takes one letter", _source(node), "write softmax[u](...)")
         return Reduction(kind, letters, self.walk(node.args[0]))
+
+
+def is_deeper(node: ast.AST, depth: int) -> bool:
+    """Whether operators, calls and indices nest deeper than ``depth``; a long sum does not count.
+
+    ``a + b + c`` is ``(a + b) + c`` to Python: on the left, an operator of the same kind goes on.
+    """
+    level = [node]
+    for _ in range(depth):
+        level = [child for parent in level for child in _nested(parent)]
+        if not level:
+            return False
+    return True
+
+
+def _nested(node: ast.AST) -> list[ast.AST]:
+    """The children of a node, with those of a chain of one operator side by side."""
+    found: list[ast.AST] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.left, ast.BinOp):
+        found.append(node.right)
+        node = node.left
+    return [*found, *ast.iter_child_nodes(node)]
 
 
 def _source(node: ast.AST) -> str:

@@ -32,11 +32,13 @@ class Settings:
         instances: Random instances a class and choice of optional parameters.
         seed: Where they are drawn from.
         jobs: Processes.
+        seconds: Time that one spec may take.
     """
 
     instances: int = 8
     seed: int = 0
     jobs: int = 1
+    seconds: float = 300.0
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,16 @@ def generated(source: Source) -> tuple[Outcome, Any]:
 
 def regenerate(source: Source, settings: Settings) -> Outcome:
     """Derive, generate and gate one spec; nothing is verified."""
-    del settings
-    return generated(source)[0]
+    return in_time(source, settings, lambda: generated(source)[0])
 
 
 def produce(source: Source, settings: Settings) -> Outcome:
     """Derive, generate, gate and verify one spec."""
+    return in_time(source, settings, lambda: verified(source, settings))
+
+
+def verified(source: Source, settings: Settings) -> Outcome:
+    """Derive, generate, gate and verify one spec, however long that takes."""
     import torch
 
     from derive.errors import TruestepError
@@ -122,6 +128,17 @@ def produce(source: Source, settings: Settings) -> Outcome:
     except TruestepError as error:
         return replace(outcome, status="failed", message=str(error))
     return outcome
+
+
+def in_time(source: Source, settings: Settings, work: Callable[[], Outcome]) -> Outcome:
+    """What the work gives, or an error if it takes longer than one spec may."""
+    from derive.budget import BudgetError, Limits, within
+
+    try:
+        with within(Limits(seconds=settings.seconds), interrupt=True):
+            return work()
+    except BudgetError as error:
+        return Outcome(source.name, "error", message=f"{source.file}: {error}")
 
 
 # ------------------------------------------------------------------ many specs

@@ -144,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument("--out", metavar="DIR", help="compare this directory instead")
     check.set_defaults(instances=1, seed=0)
     jobs_option(check)
+    time_option(check)
     json_option(check)
 
     audit = command("audit", "audit known normalisers", AUDIT)
@@ -190,6 +191,17 @@ def jobs_option(command: argparse.ArgumentParser) -> None:
     )
 
 
+def time_option(command: argparse.ArgumentParser) -> None:
+    """``--time-limit``."""
+    command.add_argument(
+        "--time-limit",
+        metavar="SECONDS",
+        type=whole(1),
+        default=300,
+        help="what one spec may take (default: %(default)s)",
+    )
+
+
 def verify_options(command: argparse.ArgumentParser, *, cached: bool) -> None:
     """How to verify."""
     command.add_argument(
@@ -207,6 +219,7 @@ def verify_options(command: argparse.ArgumentParser, *, cached: bool) -> None:
         help="where they are drawn from (default: %(default)s)",
     )
     jobs_option(command)
+    time_option(command)
     if cached:
         command.add_argument("--no-cache", action="store_true", help="verify everything anew")
 

@@ -21,7 +21,9 @@ OK, FAILED, BAD_INPUT, NOTHING = 0, 1, 2, 3
 
 def settings(arguments: argparse.Namespace) -> Settings:
     """How to verify, from the command line."""
-    return Settings(arguments.instances, arguments.seed, arguments.jobs)
+    return Settings(
+        arguments.instances, arguments.seed, arguments.jobs, arguments.time_limit
+    )
 
 
 def opened_cache(arguments: argparse.Namespace) -> cache.Cache:

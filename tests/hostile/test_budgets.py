@@ -102,7 +102,7 @@ HOSTILE = {
         {"V": {"torch": "last"}, **{f"W{k}": {"torch": f"weight{k}"} for k in range(LAYERS)}},
         {"i": "out", "j": "into", **{f"l{k}": f"hidden{k}" for k in range(1, LAYERS + 1)}},
     ),
-    "parentheses": layer(f"z[n, i] = {'(1 + 2*' * 50}{AFFINE}{')' * 50}"),
+    "parentheses": layer(f"z[n, i] = {'(1 + 2*' * 25}{AFFINE}{')' * 25}"),
 }
 SECONDS = 0.6
 # A single step of SymPy that no loop of ours is in; the timer ends it.
@@ -158,6 +158,25 @@ def test_a_loop_of_another_library_is_interrupted():
     with pytest.raises(BudgetError, match=r"longer than 0\.1 seconds"):
         sleep_through_errors()
     assert time.monotonic() - before < 2
+
+
+def test_an_interruption_waits_for_a_destructor():
+    class Slow:
+        ended = False
+
+        def __del__(self):
+            time.sleep(0.2)
+            Slow.ended = True
+
+    def run():
+        with within(Limits(seconds=0.1), interrupt=True):
+            Slow()
+            while True:
+                time.sleep(0.01)
+
+    with pytest.raises(BudgetError):
+        run()
+    assert Slow.ended
 
 
 def test_the_timer_is_put_back():
