@@ -33,6 +33,7 @@ from codegen import generate
 from derive.spec import LayerSpec, load_spec
 from verify.contracts.stage import compilers_stage, contracts_stage
 from verify.controls import controls_stage
+from verify.declared import declared_stage
 from verify.exact import exact_stage
 from verify.explain import explained
 from verify.gradients import gradients_stage
@@ -55,11 +56,12 @@ RUN: dict[str, Stage] = {
     "gradients": gradients_stage,
     "lowering": lowering_stage,
     "controls": controls_stage,
+    "declared": declared_stage,
     "contracts": contracts_stage,
     "compilers": compilers_stage,
 }
 # What the kit runs on a spec, and what it can say about a module that it did not write.
-KIT = (*STAGES, "contracts")
+KIT = (*STAGES, "declared", "contracts")
 BY_HAND = ("symbolic", "exact", "numeric", "order", "gradients", "lowering", "controls")
 
 

@@ -1,0 +1,126 @@
+"""What a class computes beyond float64 and one batch: shapes, half precision, vanishing inputs."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+
+import torch
+
+from verify.controls import GaugedLayer, uncorrected
+from verify.numeric import deviation, size_of
+from verify.stage import Case, Record
+from verify.tolerances import TOLERANCES
+
+Tensors = tuple[torch.Tensor, ...]
+HALVES = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
+"""Spacing of the half types at 1."""
+USEFUL = 0.5
+"""A half-precision tolerance beyond this, relative to the largest value, judges nothing."""
+
+
+def judge_values(case: Case, record: Record) -> None:
+    """Leading axes, half precision, autocast and gradients at one instance."""
+    module = case.subject.build(case.instance)
+    inputs = case.subject.inputs(case.instance)
+    judge_gradients(module, case, record)
+    judge_shapes(module, inputs, case, record)
+    for dtype, spacing in HALVES.items():
+        judge_half(module, inputs, case, record, dtype, spacing)
+
+
+def judge_gradients(module: torch.nn.Module, case: Case, record: Record) -> None:
+    """Output and gradients are finite, in float32 too, wherever the layer is defined."""
+    for dtype in (torch.float64, torch.float32):
+        here = copy.deepcopy(module).to(dtype)
+        inputs = tuple(
+            x.to(dtype).requires_grad_() if x.is_floating_point() else x
+            for x in case.subject.inputs(case.instance)
+        )
+        output = here(*inputs)
+        output.sum().backward()
+        grads = [x.grad for x in (*inputs, *here.parameters()) if x.grad is not None]
+        finite = all(bool(torch.isfinite(x).all()) for x in (output, *grads))
+        right = finite and output.dtype == dtype
+        record.judge(0.0 if right else 1.0, 0.0, f"{dtype} is not kept or not finite: {case}")
+
+
+# ---------------------------------------------------------------------- shapes
+def documented(case: Case) -> dict[str, str]:
+    """The shapes that the class documents, by input."""
+    text = inspect.getdoc(case.subject.type) or ""
+    _, _, shapes = text.partition("\nShape:\n")
+    return dict(re.findall(r"^\s+(\w+): \((.*)\)$", shapes, re.MULTILINE))
+
+
+def judge_shapes(module: torch.nn.Module, inputs: Tensors, case: Case, record: Record) -> None:
+    """Where the class documents any number of leading axes, it takes none, one and three."""
+    shapes = documented(case)
+    names = [t.name for t in case.subject.program.inputs]
+    if not all(shapes.get(name, "").startswith("*") for name in names):
+        return
+    with torch.no_grad():
+        whole = module(*inputs)
+        for view in (first, many):
+            found, wanted = module(*(view(x) for x in inputs)), view(whole)
+            record.judge(
+                deviation(found.numpy(), wanted.numpy()),
+                case.tolerance * size_of(wanted.numpy()),
+                f"leading axes {tuple(view(inputs[0]).shape[:-1])} change the output: {case}",
+            )
+
+
+def first(x: torch.Tensor) -> torch.Tensor:
+    """No leading axis."""
+    return x[0]
+
+
+def many(x: torch.Tensor) -> torch.Tensor:
+    """Three leading axes, of which one has length 1."""
+    return torch.stack([x, x.flip(0)])[:, None]
+
+
+# ---------------------------------------------------------------------- half precision
+def judge_half(
+    module: torch.nn.Module,
+    inputs: Tensors,
+    case: Case,
+    record: Record,
+    dtype: torch.dtype,
+    spacing: float,
+) -> None:
+    """In half precision, and under autocast, the output is that of the same numbers in float64.
+
+    Judged where the uncorrected layer itself can be computed in half precision.
+    """
+    narrow = copy.deepcopy(module).to(dtype)
+    given = cast(inputs, dtype)
+    relative = case.tolerance / TOLERANCES.epsilon * spacing
+    with torch.no_grad():
+        if relative > USEFUL or not computable(case, given, dtype, relative):
+            return
+        wanted = copy.deepcopy(narrow).double()(*cast(given, torch.float64)).numpy()
+        found = narrow(*given)
+        single = copy.deepcopy(narrow).float()
+        with torch.autocast("cpu", dtype=dtype):
+            lowered = single(*cast(given, torch.float32))
+    right = found.dtype == dtype
+    record.judge(0.0 if right else 1.0, 0.0, f"{dtype} becomes {found.dtype}: {case}")
+    for what, value in (("in", found), ("under autocast to", lowered)):
+        error = deviation(value.double().numpy(), wanted)
+        record.judge(error, relative * size_of(wanted), f"imprecise {what} {dtype}: {case}")
+
+
+def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    """Real tensors in another precision; tokens stay."""
+    return tuple(x.to(dtype) if x.is_floating_point() else x for x in tensors)
+
+
+def computable(case: Case, given: Tensors, dtype: torch.dtype, relative: float) -> bool:
+    """Whether the uncorrected layer, by brute force in half precision, is right."""
+    plain = GaugedLayer(case, uncorrected(case))
+    wanted = plain(*cast(given, torch.float64)).numpy()
+    plain.gauge = plain.gauge.to(dtype)
+    found = plain.to(dtype)(*given).double().numpy()
+    return deviation(found, wanted) <= relative * size_of(wanted)

@@ -1,0 +1,240 @@
+"""Judge every mutant of some files, in parallel, with results that survive an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import joblib
+
+from verify.mutation.equivalents import EQUIVALENTS, Equivalent
+from verify.mutation.isolation import judged
+from verify.mutation.mutants import Mutant
+
+CHUNK = 40
+TIMEOUT = "timeout"
+
+
+class Target(Protocol):
+    """A file whose mutants can be judged.
+
+    Attributes:
+        file: Its name in identities.
+        alone: Whether every mutant needs a process of its own.
+        seconds: How long judging one mutant may take.
+    """
+
+    file: str
+    alone: bool
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """What is mutated."""
+
+    def mutants(self) -> tuple[Mutant, ...]:
+        """Every mutant of the file."""
+
+    def judge(self, mutant: Mutant) -> tuple[str, str]:
+        """Who refuses a mutant, and why; in a forked process."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a mutant.
+
+    Attributes:
+        file: The mutated file.
+        digest: Of its text, so that a verdict is not taken for one on another text.
+        identity, before, after: The mutant.
+        killer: What refused it; empty where nothing did.
+        detail: What that said.
+        seconds: How long it took.
+    """
+
+    file: str
+    digest: str
+    identity: str
+    before: str
+    after: str
+    killer: str
+    detail: str
+    seconds: float
+
+    @property
+    def survived(self) -> bool:
+        """Whether nothing refused the mutant."""
+        return not self.killer
+
+    def __str__(self) -> str:
+        return f"{self.identity}: {self.before}  →  {self.after}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a campaign judges.
+
+    Attributes:
+        open: Makes a target of a key; called in the process that judges.
+        keys: The targets.
+        sample: Every how many-th mutant; 1 is all of them.
+        resume: Where verdicts are kept and taken from; ``None``: nowhere.
+    """
+
+    open: Callable[[Any], Target]
+    keys: tuple[Any, ...]
+    sample: int = 1
+    resume: Path | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The verdicts of a campaign and what they amount to.
+
+    Attributes:
+        verdicts: One a mutant.
+        argued: Survivor → why it is no wrong file.
+        survivors: Those that nothing excuses.
+        stale: Arguments that no survivor needs; judged where every mutant was.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    argued: Mapping[str, Equivalent]
+    survivors: tuple[Verdict, ...]
+    stale: tuple[Equivalent, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every mutant was refused or argued, and every argument is needed."""
+        return bool(self.verdicts) and not self.survivors and not self.stale
+
+
+def digest_of(text: str) -> str:
+    """A short digest of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run(
+    plan: Plan,
+    *,
+    n_jobs: int = 1,
+    progress: Callable[[Verdict, int, int], None] | None = None,
+    equivalents: Sequence[Equivalent] = EQUIVALENTS,
+) -> Result:
+    """Judge the mutants of a plan; ``joblib.parallel_config`` chooses where.
+
+    Args:
+        plan: What to judge.
+        n_jobs: Parallel jobs.
+        progress: Called with each verdict, how many there are and how many there will be.
+        equivalents: The arguments for survivors.
+    """
+    known = read(plan.resume)
+    files = [(key, plan.open(key)) for key in plan.keys]
+    found: dict[str, Verdict] = {}
+    todo: list[tuple[Any, tuple[str, ...]]] = []
+    for key, target in files:
+        digest = digest_of(target.text)
+        wanted = [m.identity for m in target.mutants()[:: plan.sample]]
+        found |= {i: known[i] for i in wanted if i in known and known[i].digest == digest}
+        rest = [i for i in wanted if i not in found]
+        todo += [(key, tuple(rest[k : k + CHUNK])) for k in range(0, len(rest), CHUNK)]
+    total = len(found) + sum(len(part) for _, part in todo)
+    jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    for verdicts in jobs(joblib.delayed(judge)(plan.open, key, part) for key, part in todo):
+        keep(plan.resume, verdicts)
+        for verdict in verdicts:
+            found[verdict.identity] = verdict
+            if progress is not None:
+                progress(verdict, len(found), total)
+    return summed(found.values(), equivalents, whole=plan.sample == 1)
+
+
+def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -> list[Verdict]:
+    """The verdicts on some mutants of one file."""
+    target = open_(key)
+    digest = digest_of(target.text)
+    wanted = frozenset(identities)
+    here = [m for m in target.mutants() if m.identity in wanted]
+    verdicts = []
+    start = time.monotonic()
+    answers = judged(target.judge, here, target.seconds, alone=target.alone)
+    for mutant, answer in zip(here, answers, strict=True):
+        killer, detail = answer or (TIMEOUT, f"no answer within {target.seconds:g} s")
+        now = time.monotonic()
+        verdicts.append(
+            Verdict(
+                target.file,
+                digest,
+                mutant.identity,
+                mutant.before[:200],
+                mutant.after[:200],
+                killer,
+                detail[:300],
+                round(now - start, 3),
+            )
+        )
+        start = now
+    return verdicts
+
+
+def summed(
+    verdicts: Iterable[Verdict], equivalents: Sequence[Equivalent], *, whole: bool
+) -> Result:
+    """Sort survivors into argued and others.
+
+    Args:
+        verdicts: Of every mutant judged.
+        equivalents: The arguments.
+        whole: Whether every mutant of the files was judged, so that an unneeded argument shows.
+    """
+    ordered = tuple(sorted(verdicts, key=lambda v: v.identity))
+    argued: dict[str, Equivalent] = {}
+    for verdict in ordered:
+        reason = next((e for e in equivalents if verdict.survived and e.covers(verdict)), None)
+        if reason is not None:
+            argued[verdict.identity] = reason
+    survivors = tuple(v for v in ordered if v.survived and v.identity not in argued)
+    files = {v.file for v in ordered}
+    used = {id(e) for e in argued.values()}
+    stale = tuple(e for e in equivalents if whole and id(e) not in used and e.concerns(files))
+    return Result(ordered, argued, survivors, stale)
+
+
+# ---------------------------------------------------------------------- what is kept
+def read(file: Path | None) -> dict[str, Verdict]:
+    """The verdicts of an earlier run by identity; a line that was cut short is forgotten."""
+    found: dict[str, Verdict] = {}
+    if file is None or not file.exists():
+        return found
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.endswith("}"):
+            verdict = Verdict(**json.loads(line))
+            found[verdict.identity] = verdict
+    return found
+
+
+def keep(file: Path | None, verdicts: Sequence[Verdict]) -> None:
+    """Append verdicts to a file."""
+    if file is not None:
+        with file.open("a", encoding="utf-8") as handle:
+            for verdict in verdicts:
+                handle.write(json.dumps(asdict(verdict), ensure_ascii=False) + "\n")
+
+
+def table(result: Result) -> Iterator[tuple[str, dict[str, int]]]:
+    """A row a file: mutants, how many each killer refused, argued and unargued survivors."""
+    for file in dict.fromkeys(v.file for v in result.verdicts):
+        here = [v for v in result.verdicts if v.file == file]
+        row = {"mutants": len(here)}
+        for verdict in here:
+            if verdict.killer:
+                row[verdict.killer] = row.get(verdict.killer, 0) + 1
+        row["argued"] = sum(v.identity in result.argued for v in here)
+        row["survived"] = sum(v in result.survivors for v in here)
+        yield file, row

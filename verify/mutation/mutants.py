@@ -1,0 +1,196 @@
+"""Mutants of a Python file: one change each, always the same ones in the same order.
+
+    mutants(text, file) -> Mutant, ...        mutated(text, mutant) -> the other text
+
+A mutant is identified by ``file:line:column:kind``. Words for people (docstrings, messages of
+errors, type annotations) are no code and are left alone.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from verify.mutation.operators import FAMILIES, Change, Surroundings
+
+Path = tuple[tuple[str, int], ...]
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of a file.
+
+    Attributes:
+        file: A name of the file.
+        line, column: Where the change is.
+        kind: What it is.
+        function: The qualified name of what encloses it; empty at the top of the file.
+        before, after: The statement's part that changed, as code on one line.
+    """
+
+    file: str
+    line: int
+    column: int
+    kind: str
+    function: str
+    before: str
+    after: str
+    path: Path = field(repr=False, compare=False, default=())
+    node: Any = field(repr=False, compare=False, default=None)
+
+    @property
+    def identity(self) -> str:
+        """``file:line:column:kind``."""
+        return f"{self.file}:{self.line}:{self.column}:{self.kind}"
+
+    def __str__(self) -> str:
+        return f"{self.identity}: {self.before}  →  {self.after}"
+
+
+def mutants(text: str, file: str = "", *, tensors: bool = False) -> tuple[Mutant, ...]:
+    """Every mutant of a text, in the order of the file.
+
+    Args:
+        text: Python source.
+        file: How the file is called in identities.
+        tensors: Whether it computes with tensors (see :class:`Surroundings`).
+    """
+    walk = Walk(file, tensors)
+    walk.visit(ast.parse(text), (), Surroundings(tensors=tensors), "")
+    ordered = sorted(walk.found, key=lambda m: (m.line, m.column, m.kind, m.after))
+    result: dict[str, Mutant] = {}
+    counts: dict[str, int] = {}
+    for mutant in ordered:
+        counts[mutant.identity] = number = counts.get(mutant.identity, 0) + 1
+        kind = mutant.kind if number == 1 else f"{mutant.kind} #{number}"
+        numbered = replace(mutant, kind=kind)
+        result[numbered.identity] = numbered
+    return tuple(result.values())
+
+
+class Walk:
+    """Collects the mutants of a syntax tree."""
+
+    def __init__(self, file: str, tensors: bool) -> None:
+        """Start empty."""
+        self.file = file
+        self.tensors = tensors
+        self.found: list[Mutant] = []
+
+    def visit(self, node: ast.AST, path: Path, around: Surroundings, owner: str) -> None:
+        """The changes of a node and of what is below it."""
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            owner = f"{owner}.{node.name}" if owner else node.name
+            around = self.surroundings(node, around)
+        for family in FAMILIES.get(type(node), ()):
+            for change in family(node, around):
+                self.add(node, change, path, owner)
+        for name, k, child in children(node):
+            self.visit(child, (*path, (name, k)), around, owner)
+
+    def add(self, node: ast.AST, change: Change, path: Path, owner: str) -> None:
+        """Keep a change."""
+        before, after = shown(node), shown(change.node)
+        if before != after:
+            place = change.line, change.column
+            self.found.append(
+                Mutant(self.file, *place, change.kind, owner, before, after, path, change.node)
+            )
+
+    def surroundings(self, node: ast.AST, around: Surroundings) -> Surroundings:
+        """What is known within a class or function."""
+        if isinstance(node, ast.ClassDef):
+            return Surroundings("", (), kept_on_self(node), self.tensors)
+        assert isinstance(node, Function)
+        names = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
+        names += [
+            n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+        ]
+        return Surroundings(node.name, tuple(dict.fromkeys(names)), around.attributes, self.tensors)
+
+
+def kept_on_self(node: ast.ClassDef) -> tuple[str, ...]:
+    """The public attributes of ``self`` that a class sets."""
+    found = [
+        n.attr
+        for n in ast.walk(node)
+        if isinstance(n, ast.Attribute)
+        and isinstance(n.ctx, ast.Store)
+        and isinstance(n.value, ast.Name)
+        and n.value.id == "self"
+    ]
+    return tuple(dict.fromkeys(found))
+
+
+def children(node: ast.AST) -> Iterator[tuple[str, int, ast.AST]]:
+    """What is below a node and is code; -1 stands for a field that is no list."""
+    if isinstance(node, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom):
+        yield from words_left_alone(node)
+        return
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list", "bases", "op", "ops", "ctx"):
+            continue
+        if isinstance(value, ast.AST):
+            yield name, -1, value
+        elif isinstance(value, list):
+            start = 1 if name == "body" and is_docstring(node, value) else 0
+            for k, item in enumerate(value[start:], start):
+                if isinstance(item, ast.AST):
+                    yield name, k, item
+
+
+def words_left_alone(node: ast.AST) -> Iterator[tuple[str, int, ast.AST]]:
+    """The values shown by a text that is not a message."""
+    if isinstance(node, ast.JoinedStr):
+        for k, part in enumerate(node.values):
+            if isinstance(part, ast.FormattedValue):
+                yield "values", k, part
+
+
+def is_docstring(node: ast.AST, body: list[Any]) -> bool:
+    """Whether a body starts with a text for people."""
+    holder = isinstance(node, ast.Module | ast.ClassDef | Function)
+    first = body[0] if body else None
+    return (
+        holder
+        and isinstance(first, ast.Expr)
+        and isinstance(first.value, ast.Constant)
+        and isinstance(first.value.value, str)
+    )
+
+
+def shown(node: ast.AST) -> str:
+    """A node as code on one line."""
+    if isinstance(node, ast.comprehension):
+        node = ast.GeneratorExp(ast.Name("_", ast.Load()), [node])
+    if isinstance(node, ast.If | ast.While):
+        return f"if {shown(node.test)}"
+    return " ".join(ast.unparse(ast.fix_missing_locations(copy.deepcopy(node))).split())
+
+
+def mutated(text: str, mutant: Mutant) -> str:
+    """The text with the change, as ``ast.unparse`` lays it out."""
+    return ast.unparse(mutated_tree(ast.parse(text), mutant))
+
+
+def mutated_tree(tree: ast.Module, mutant: Mutant) -> ast.Module:
+    """A syntax tree with the change; the tree given is not changed, but shared with the result."""
+    top = copy.copy(tree)
+    node: Any = top
+    for place, (name, k) in enumerate(mutant.path):
+        last = place + 1 == len(mutant.path)
+        below = getattr(node, name)
+        here = below if k < 0 else below[k]
+        new = located(mutant.node, here) if last else copy.copy(here)
+        setattr(node, name, new if k < 0 else [*below[:k], new, *below[k + 1 :]])
+        node = new
+    return top
+
+
+def located(node: ast.AST, original: ast.AST) -> ast.AST:
+    """A new node at the place of the one that it replaces."""
+    return ast.fix_missing_locations(ast.copy_location(copy.deepcopy(node), original))

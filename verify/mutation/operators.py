@@ -1,0 +1,348 @@
+"""What one mutation may change: node of a syntax tree → the nodes that could stand in its place.
+
+Each family of changes is one function; :data:`FAMILIES` lists them. A change is named by its kind,
+which with the place in the file identifies it.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a family may know of where a node stands.
+
+    Attributes:
+        function: Name of the innermost function; empty outside.
+        names: The function's parameters and local names in order of appearance.
+        attributes: What the innermost class keeps on ``self``, in order of appearance.
+        tensors: Whether the file computes with tensors, so that detaching means something.
+    """
+
+    function: str = ""
+    names: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+    tensors: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """One node in another's place.
+
+    Attributes:
+        kind: What was done, as ``+ to -``.
+        line, column: The part of the node that tells the change apart from others.
+        node: The new node.
+    """
+
+    kind: str
+    line: int
+    column: int
+    node: ast.AST = field(compare=False, repr=False)
+
+
+Family = Callable[[Any, Surroundings], Iterator[Change]]
+
+BINARY: Mapping[type[ast.operator], type[ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.FloorDiv,
+    ast.Pow: ast.Mult,
+    ast.MatMult: ast.Mult,
+    ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr,
+    ast.BitXor: ast.BitAnd,
+}
+COMPARISONS: Mapping[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+RELATIVES: Mapping[str, str] = {
+    a: b
+    for pair in (
+        "sum mean",
+        "rsqrt sqrt",
+        "square abs",
+        "amax amin",
+        "max min",
+        "maximum minimum",
+        "any all",
+        "new_ones new_zeros",
+        "ones_ zeros_",
+        "ones zeros",
+        "ceil floor",
+        "Add Mul",
+        "issubset issuperset",
+        "union intersection",
+        "startswith endswith",
+        "float double",
+        "clamp_min clamp_max",
+        "exp log",
+        "sin cos",
+        "tanh sigmoid",
+    )
+    for a, b in (pair.split(), pair.split()[::-1])
+}
+ONE_WAY: Mapping[str, str] = {"uniform_": "normal_", "isqrt": "sqrt", "floor": "ceil"}
+# The order of their arguments means nothing.
+SYMMETRIC = frozenset(["max", "min", "maximum", "minimum", "Add", "Mul"])
+
+
+def operator_name(node: ast.AST) -> str:
+    """``ast.Add()`` → ``Add``."""
+    return type(node).__name__
+
+
+def binary(node: ast.BinOp, _: Surroundings) -> Iterator[Change]:
+    """Another operator, or one operand alone."""
+    line, column = node.right.lineno, node.right.col_offset
+    other = BINARY.get(type(node.op))
+    if other is not None:
+        kind = f"{operator_name(node.op)} to {other.__name__}"
+        yield Change(kind, line, column, ast.BinOp(node.left, other(), node.right))
+    yield Change("left operand alone", line, column, node.left)
+    yield Change("right operand alone", line, column, node.right)
+
+
+def augmented(node: ast.AugAssign, _: Surroundings) -> Iterator[Change]:
+    """``+=`` ↔ ``-=`` and so on, and ``=``."""
+    line, column = node.value.lineno, node.value.col_offset
+    other = BINARY.get(type(node.op))
+    if other is not None:
+        kind = f"{operator_name(node.op)} to {other.__name__}"
+        yield Change(kind, line, column, ast.AugAssign(node.target, other(), node.value))
+    yield Change("assigned", line, column, ast.Assign([node.target], node.value))
+
+
+def comparison(node: ast.Compare, _: Surroundings) -> Iterator[Change]:
+    """Another relation: with and without the boundary, and the opposite."""
+    for k, (op, right) in enumerate(zip(node.ops, node.comparators, strict=True)):
+        for other in COMPARISONS[type(op)]:
+            ops = [*node.ops[:k], other(), *node.ops[k + 1 :]]
+            kind = f"{operator_name(op)} to {other.__name__}"
+            new = ast.Compare(node.left, ops, node.comparators)
+            yield Change(kind, right.lineno, right.col_offset, new)
+
+
+def boolean(node: ast.BoolOp, _: Surroundings) -> Iterator[Change]:
+    """``and`` ↔ ``or``, and one operand less."""
+    other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+    kind = f"{operator_name(node.op)} to {operator_name(other)}"
+    first = node.values[1]
+    yield Change(kind, first.lineno, first.col_offset, ast.BoolOp(other, node.values))
+    for k, value in enumerate(node.values):
+        rest = [*node.values[:k], *node.values[k + 1 :]]
+        new = rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
+        yield Change("operand dropped", value.lineno, value.col_offset, new)
+
+
+def sign(node: ast.UnaryOp, _: Surroundings) -> Iterator[Change]:
+    """No sign, no ``not``."""
+    kind = f"{operator_name(node.op)} dropped"
+    yield Change(kind, node.lineno, node.col_offset, node.operand)
+
+
+def constant(node: ast.Constant, _: Surroundings) -> Iterator[Change]:
+    """A number beside it, the other truth value, another word."""
+    value, line, column = node.value, node.lineno, node.col_offset
+    if isinstance(value, bool):
+        yield Change(f"{value} to {not value}", line, column, ast.Constant(not value))
+    elif isinstance(value, int):
+        for other in (value + 1, value - 1):
+            yield Change(f"{value} to {other}", line, column, ast.Constant(other))
+    elif isinstance(value, float):
+        for near in (value * 2, value / 2) if value else (1.0,):
+            yield Change(f"{value!r} to {near!r}", line, column, ast.Constant(near))
+    elif isinstance(value, str):
+        yield Change("another word", line, column, ast.Constant(value + "x"))
+
+
+def condition(node: ast.If | ast.IfExp | ast.While, _: Surroundings) -> Iterator[Change]:
+    """The opposite condition."""
+    new = copy.copy(node)
+    new.test = ast.UnaryOp(ast.Not(), node.test)
+    yield Change("condition negated", node.test.lineno, node.test.col_offset, new)
+
+
+def comprehension(node: ast.comprehension, _: Surroundings) -> Iterator[Change]:
+    """A filter dropped or negated."""
+    for k, test in enumerate(node.ifs):
+        for kind, instead in (
+            ("filter dropped", []),
+            ("filter negated", [ast.UnaryOp(ast.Not(), test)]),
+        ):
+            new = copy.copy(node)
+            new.ifs = [*node.ifs[:k], *instead, *node.ifs[k + 1 :]]
+            yield Change(kind, test.lineno, test.col_offset, new)
+
+
+def slicing(node: ast.Slice, _: Surroundings) -> Iterator[Change]:
+    """A slice without one of its bounds."""
+    for name in ("lower", "upper", "step"):
+        bound = getattr(node, name)
+        if bound is not None:
+            new = copy.copy(node)
+            setattr(new, name, None)
+            yield Change(f"{name} bound dropped", bound.lineno, bound.col_offset, new)
+
+
+def place_of(node: ast.Call) -> tuple[int, int]:
+    """Where the opening bracket of a call stands, which no other call shares."""
+    return node.func.end_lineno or node.lineno, node.func.end_col_offset or node.col_offset
+
+
+def called_name(node: ast.Call) -> str:
+    """The last part of what is called."""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def relative(node: ast.Call, _: Surroundings) -> Iterator[Change]:
+    """A near relative of what is called."""
+    name = called_name(node)
+    other = RELATIVES.get(name) or ONE_WAY.get(name)
+    if other is None:
+        return
+    func = copy.copy(node.func)
+    if isinstance(func, ast.Attribute):
+        func.attr = other
+    elif isinstance(func, ast.Name):
+        func.id = other
+    yield Change(f"{name} to {other}", *place_of(node), ast.Call(func, node.args, node.keywords))
+
+
+def unwrapped(node: ast.Call, _: Surroundings) -> Iterator[Change]:
+    """What a method is called on, or a function's first argument, without the call."""
+    if isinstance(node.func, ast.Attribute) and not is_library(node.func.value):
+        yield Change(f"{node.func.attr} dropped", *place_of(node), node.func.value)
+    elif node.args and not isinstance(node.args[0], ast.Starred | ast.GeneratorExp):
+        yield Change(f"{called_name(node)} dropped", *place_of(node), node.args[0])
+
+
+def is_library(node: ast.expr) -> bool:
+    """Whether a name is a library's and no value's."""
+    root = node
+    while isinstance(root, ast.Attribute):
+        root = root.value
+    return isinstance(root, ast.Name) and root.id in ("torch", "F", "nn", "math", "sympy")
+
+
+def arguments(node: ast.Call, _: Surroundings) -> Iterator[Change]:
+    """One argument less, and two neighbours in each other's place."""
+    for k, argument in enumerate(node.args):
+        rest = [*node.args[:k], *node.args[k + 1 :]]
+        where = argument.lineno, argument.col_offset
+        yield Change("argument dropped", *where, ast.Call(node.func, rest, node.keywords))
+        if k and called_name(node) not in SYMMETRIC:
+            swapped = [*node.args[: k - 1], argument, node.args[k - 1], *node.args[k + 1 :]]
+            yield Change("arguments swapped", *where, ast.Call(node.func, swapped, node.keywords))
+    for k, keyword in enumerate(node.keywords):
+        where = keyword.value.lineno, keyword.value.col_offset
+        others = [*node.keywords[:k], *node.keywords[k + 1 :]]
+        yield Change("keyword dropped", *where, ast.Call(node.func, node.args, others))
+        before = node.keywords[k - 1] if k else None
+        if before is not None and before.arg and keyword.arg:
+            swapped_keywords = [
+                *node.keywords[: k - 1],
+                ast.keyword(before.arg, keyword.value),
+                ast.keyword(keyword.arg, before.value),
+                *node.keywords[k + 1 :],
+            ]
+            new = ast.Call(node.func, node.args, swapped_keywords)
+            yield Change("keywords swapped", *where, new)
+
+
+def items(node: ast.Tuple | ast.List, _: Surroundings) -> Iterator[Change]:
+    """Two neighbours of a tuple or list in each other's place."""
+    if isinstance(node.ctx, ast.Load):
+        for k in range(1, len(node.elts)):
+            new = copy.copy(node)
+            new.elts = [*node.elts[: k - 1], node.elts[k], node.elts[k - 1], *node.elts[k + 1 :]]
+            item = node.elts[k]
+            yield Change("items swapped", item.lineno, item.col_offset, new)
+
+
+def after(choices: tuple[str, ...], name: str) -> str | None:
+    """The next of several names, from the front again after the last."""
+    if name not in choices or len(choices) < 2:
+        return None
+    return choices[(choices.index(name) + 1) % len(choices)]
+
+
+def returned(node: ast.Return, around: Surroundings) -> Iterator[Change]:
+    """Another name's value, or nothing."""
+    if node.value is None:
+        return
+    where = node.value.lineno, node.value.col_offset
+    if isinstance(node.value, ast.Name) and (other := after(around.names, node.value.id)):
+        yield Change(f"{other} returned", *where, ast.Return(ast.Name(other, ast.Load())))
+    if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        yield Change("nothing returned", *where, ast.Return(ast.Constant(None)))
+
+
+def attribute(node: ast.Attribute, around: Surroundings) -> Iterator[Change]:
+    """Another attribute of ``self``; a transposed weight."""
+    own = isinstance(node.value, ast.Name) and node.value.id == "self"
+    if not (own and isinstance(node.ctx, ast.Load)):
+        return
+    where = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+    if other := after(around.attributes, node.attr):
+        yield Change(f"self.{other}", *where, ast.Attribute(node.value, other, ast.Load()))
+    if around.tensors and "weight" in node.attr and around.function == "forward":
+        yield Change("transposed", *where, ast.Attribute(node, "T", ast.Load()))
+
+
+def detached(node: ast.Assign, around: Surroundings) -> Iterator[Change]:
+    """A computed value cut off from the gradient."""
+    computed = isinstance(node.value, ast.Call | ast.BinOp | ast.IfExp)
+    if not (around.tensors and computed) or around.function in ("__init__", "reset_parameters"):
+        return
+    new = ast.Call(ast.Attribute(node.value, "detach", ast.Load()), [], [])
+    yield Change("detached", node.lineno, node.col_offset, ast.Assign(node.targets, new))
+
+
+def deleted(node: ast.stmt, _: Surroundings) -> Iterator[Change]:
+    """A statement less."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return
+    yield Change("statement deleted", node.lineno, node.col_offset, ast.Pass())
+
+
+FAMILIES: Mapping[type[ast.AST], tuple[Family, ...]] = {
+    ast.BinOp: (binary,),
+    ast.AugAssign: (augmented, deleted),
+    ast.Compare: (comparison,),
+    ast.BoolOp: (boolean,),
+    ast.UnaryOp: (sign,),
+    ast.Constant: (constant,),
+    ast.If: (condition,),
+    ast.IfExp: (condition,),
+    ast.While: (condition,),
+    ast.comprehension: (comprehension,),
+    ast.Slice: (slicing,),
+    ast.Call: (relative, unwrapped, arguments),
+    ast.Tuple: (items,),
+    ast.List: (items,),
+    ast.Return: (returned,),
+    ast.Attribute: (attribute,),
+    ast.Assign: (detached,),
+    ast.Expr: (deleted,),
+    ast.Raise: (deleted,),
+}
