@@ -16,182 +16,26 @@ What is proved of is the map, in every branch that the points reach; what is rou
 from __future__ import annotations
 
 import ast
-import functools
 import math
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-import numpy as np
-import sympy
-
 from codegen import gate
-from derive.corrections import RADIUS
-from derive.errors import DerivationError
-from derive.functions import gelu
-from derive.nodes import Softmax
-from derive.program import Program
 from verify.emitted_language import Machine
-from verify.emitted_reference import ExactLayer
-from verify.emitted_values import Blank, Instance as Module, Raised
-from verify.exact_array import Exact, Refusal, Whole, constant, objects, same
-from verify.instances import Instance, Limits, sample_one
-from verify.layout import output_tensor, to_storage
+from verify.emitted_points import KINDS, LIMITS, Places, Point
+from verify.emitted_values import Blank, Raised
+from verify.emitted_values import Instance as Module
+from verify.exact_array import Exact, Refusal, same
+from verify.instances import sample_one
 from verify.residues import PRIME, NoRoot, Residues, Singular
 from verify.results import VerificationError
+from verify.sources import subjects
 from verify.stage import Record, Settings
 from verify.subject import Subject
+from verify.tolerances import TOLERANCES
 
-KINDS = ("defaults", "varied", "zero inputs", "varied")
-LIMITS = Limits(kernel=20_000, outputs=8, parameters=32, sites=3)
-DRAWS = 1000
-# Points at which every derived root exists, but perhaps not every one of a given text.
-SPARE = 8
 ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class Point:
-    """What a class is called with, and what it has to give.
-
-    Attributes:
-        ring: The numbers.
-        arguments, keywords: Of the constructor.
-        parameters: Name of a parameter → its numbers.
-        inputs: Of ``forward``.
-        wanted: z̃ in storage layout.
-        draws: How many draws it took until every root existed.
-    """
-
-    ring: Residues
-    arguments: tuple[Any, ...]
-    keywords: dict[str, Any]
-    parameters: dict[str, Exact]
-    inputs: tuple[Exact | Whole, ...]
-    wanted: Exact
-    draws: int
-
-
-def has_exponents(program: Program) -> bool:
-    """Whether exp can occur, also in a derivative."""
-    functions = (sympy.exp, sympy.erf, sympy.tanh, gelu, Softmax)
-    return any(line.value.atoms(*functions) for line in program.lines)
-
-
-def drawn(
-    ring: Residues, rng: random.Random, shape: Sequence[int], dtype: str, zero: bool = False
-) -> Exact:
-    """Random numbers with a random derivative, or 0 with none."""
-    if zero:
-        return constant(ring, np.zeros(shape, dtype=object), dtype)
-
-    def residues() -> Any:
-        found = [rng.randrange(1, ring.modulus) for _ in range(math.prod(shape))]
-        return np.array(found, dtype=object).reshape(shape)
-
-    return Exact(ring, residues(), residues(), None, dtype, (1, 0))
-
-
-@dataclass
-class Places:
-    """The points of one class with one choice of optional parameters at one instance.
-
-    Args:
-        subject: The class and its derivation.
-        instance: Sizes and hyperparameters.
-    """
-
-    subject: Subject
-    instance: Instance
-
-    def __post_init__(self) -> None:
-        """No points yet."""
-        self.found: list[Point] = []
-        self.attempt = 0
-
-    def points(self) -> Iterator[Point]:
-        """Points at which every derived root exists, drawn when they are first asked for."""
-        for k in range(SPARE):
-            if k == len(self.found):
-                self.found.append(self.next_point())
-            yield self.found[k]
-
-    def next_point(self) -> Point:
-        """Draw until every derived root exists.
-
-        Raises:
-            VerificationError: If none does.
-        """
-        for draw in range(1, DRAWS + 1):
-            self.attempt += 1
-            try:
-                return self.point(draw)
-            except NoRoot:
-                continue
-        raise VerificationError(f"no point of {DRAWS} has every root: {self.instance}")
-
-    def point(self, draws: int) -> Point:
-        """One draw.
-
-        Raises:
-            NoRoot: If a derived root does not exist.
-            Singular: If the derived map has no value.
-        """
-        subject, instance = self.subject, self.instance
-        program, sizes = subject.program, instance.sizes
-        rng = random.Random(instance.seed * DRAWS * SPARE + self.attempt)
-        ring = Residues(rng.getrandbits(64), exponents=has_exponents(program))
-        tensors: dict[str, Any] = {}
-        for tensor in (*program.inputs, *program.parameters):
-            given = instance.tensors[tensor.name]
-            zero = tensor.kind == "input" and instance.kind == "zero inputs"
-            token = tensor.kind == "token"
-            tensors[tensor.name] = (
-                given if token else drawn(ring, rng, given.shape, "float64", zero)
-            )
-        symbols = {
-            k: rng.randrange(1, ring.modulus) if isinstance(v, float) else v
-            for k, v in instance.symbols.items()
-        }
-        radius = 1 if instance.kind == "defaults" else pow(rng.randrange(1, PRIME), 2, ring.modulus)
-        layer = ExactLayer(
-            program, subject.correction, ring, sizes, {**symbols, RADIUS: radius}, tensors
-        )
-        output = output_tensor(program)
-        wanted = layer.corrected().moved(lambda a: to_storage(a, output, sizes))
-        stored = {
-            t.name: Whole(to_storage(tensors[t.name], t, sizes))
-            if t.kind == "token"
-            else tensors[t.name].moved(lambda a, t=t: to_storage(a, t, sizes))
-            for t in (*program.inputs, *program.parameters)
-        }
-        names = {t.name: program.spec.parameters[t.name].torch for t in program.parameters}
-        return Point(
-            ring,
-            tuple(subject.arguments(instance)),
-            self.keywords(symbols, radius, ring),
-            {names[t.name]: stored[t.name] for t in program.parameters},
-            tuple(stored[t.name] for t in program.inputs),
-            wanted,
-            draws,
-        )
-
-    def keywords(self, symbols: dict[str, Any], radius: int, ring: Residues) -> dict[str, Any]:
-        """The constructor's keywords; those that have their default are left out."""
-        instance, spec = self.instance, self.subject.program.spec
-        found = self.subject.keywords(instance)
-        del found["dtype"]
-        if "radius" in found:
-            found["radius"] = constant(ring, radius)
-        for name, default in spec.hyperparameters.items():
-            if isinstance(default, float):
-                found[name] = constant(ring, symbols[name])
-        if instance.kind == "defaults":
-            absent = {spec.parameters[s].torch for s in self.subject.absent}
-            found = {k: v for k, v in found.items() if k in absent}
-        return found
 
 
 def filled(module: Module, point: Point) -> None:
@@ -211,8 +55,12 @@ def filled(module: Module, point: Point) -> None:
         owner.held[key] = value
 
 
-def judge_point(machine: Machine, name: str, point: Point) -> str:
-    """What is wrong with a class at a point, or ""."""
+def called(machine: Machine, name: str, point: Point) -> Exact:
+    """What a class gives at a point.
+
+    Raises:
+        Refusal: If it is no module, or gives no tensor of the type of its input.
+    """
     machine.ring, machine.steps = point.ring, 0
     module = machine.call(machine.names.get(name), point.arguments, point.keywords)
     if not isinstance(module, Module):
@@ -221,43 +69,66 @@ def judge_point(machine: Machine, name: str, point: Point) -> str:
     found = machine.call(module, point.inputs, {})
     if not isinstance(found, Exact):
         raise Refusal("forward returns no tensor of numbers")
-    return same(found.finite, point.wanted)
+    if found.dtype != point.dtype:
+        raise Refusal(f"forward returns {found.dtype} for {point.dtype}")
+    return found.finite
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a text was judged by.
+
+    Attributes:
+        points: How many points.
+        bits: -log2 of a bound of the chance that a wrong text passes, for the class and choice of
+            optional parameters where it is largest.
+    """
+
+    points: int
+    bits: float
 
 
 class Prover:
     """Judges texts of one generated file; points and what is derived at them are kept.
 
     Args:
-        source: The generated layer, whose derivations say what a text has to compute.
+        subjects: The classes of the file, with what was derived for them.
         instances: Instances a class and choice of optional parameters.
         seed: Where they are drawn from.
     """
 
-    def __init__(self, subjects: Sequence[Subject], instances: int = 4, seed: int = 0) -> None:
+    def __init__(
+        self, subjects: Sequence[Subject], *, instances: int = len(KINDS), seed: int = 0
+    ) -> None:
         """Nothing is drawn yet."""
         self.subjects = tuple(subjects)
         self.instances = instances
         self.seed = seed
         self.places: dict[tuple[Any, int, int], Places] = {}
 
-    def judge(self, text: str) -> list[Point]:
-        """Every class of the file.
+    @classmethod
+    def of(cls, source: Any) -> Prover:
+        """For a ``codegen.LayerSource``."""
+        return cls(subjects(source))
 
-        Returns:
-            The points at which it was judged.
+    def judge(self, text: str) -> Proof:
+        """Every class of the file.
 
         Raises:
             VerificationError: If the text is not proved, with the reason.
         """
         machine = read(text)
-        return [
-            self.judge_place(machine, subject, index)
+        found = [
+            [self.judge_place(machine, subject, index) for index in range(self.instances)]
             for subject in self.subjects
-            for index in range(self.instances)
         ]
+        return Proof(sum(map(len, found)), min(map(sum, found)))
 
-    def judge_place(self, machine: Machine, subject: Subject, index: int) -> Point:
+    def judge_place(self, machine: Machine, subject: Subject, index: int) -> float:
         """One instance: sizes that the class refuses are drawn again.
+
+        Returns:
+            The bits of its point.
 
         Raises:
             VerificationError: If it is not proved.
@@ -280,25 +151,46 @@ class Prover:
             self.places[key] = Places(subject, instance)
         return self.places[key]
 
-    def judge_points(self, machine: Machine, places: Places) -> Point:
+    def judge_points(self, machine: Machine, places: Places) -> float:
         """The first point at which the text's roots exist too.
 
         Raises:
             VerificationError: If the text's value there is another, or there is no such point.
         """
-        subject = places.subject
-        where = f"{subject.name} at {places.instance}"
-        for point in places.points():
+        name = places.subject.name
+        where = f"{name} at {places.instance}"
+        for draws, point in enumerate(places.points(), 1):
             try:
-                wrong = judge_point(machine, subject.name, point)
+                found = called(machine, name, point)
             except NoRoot:
                 continue
-            except (Refusal, Singular, DerivationError, RecursionError) as error:
+            except (Refusal, Singular, RecursionError) as error:
                 raise Refusal(f"{error}: {where}") from error
+            wrong = same(found, point.wanted)
             if wrong:
                 raise Refusal(f"another {wrong} than derived: {where}")
-            return point
+            return bits(found, point, draws) if places.instance.generic else 0.0
         raise Refusal(f"roots of what is not positive where derived ones are: {where}")
+
+
+def bits(found: Exact, point: Point, draws: int) -> float:
+    """-log2 of d 2^R D/P, where the derivative of a quotient has at most twice its degrees."""
+    degree = 2 * sum(found.degrees) + 2 * sum(point.wanted.degrees)
+    spent = math.log2(max(degree, 1)) + point.ring.roots + point.spent + math.log2(draws)
+    return max(0.0, math.log2(PRIME) - spent)
+
+
+def prove(text: str, source: Any) -> Proof:
+    """Judge a text by what was derived for a layer; nothing of the text is executed.
+
+    Args:
+        text: The text of a module.
+        source: The ``codegen.LayerSource`` that says what it has to compute.
+
+    Raises:
+        VerificationError: If the text is not proved, with the reason.
+    """
+    return Prover.of(source).judge(text)
 
 
 def read(text: str) -> Machine:
@@ -309,8 +201,22 @@ def read(text: str) -> Machine:
     """
     try:
         gate.check(text)
-        machine = Machine(Residues(0, exponents=False))
-        machine.load(ast.parse(text))
     except gate.GateError as error:
         raise Refusal(str(error)) from error
+    machine = Machine(Residues(0, exponents=False))
+    machine.load(ast.parse(text))
     return machine
+
+
+def emitted_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:
+    """The class in the text of the file, at random points in exact arithmetic."""
+    (text,) = {subject.text for subject in variants}
+    proof = Prover(variants, seed=settings.seed).judge(text)
+    record.instances += proof.points
+    short = max(0.0, TOLERANCES.emitted_bits - proof.bits)
+    record.judge(short, 0.0, f"the chance of error is 2^-{proof.bits:.0f} only")
+    record.note(
+        f"the file itself, read from its syntax tree, gives z̃ and its derivative at "
+        f"{proof.points} points modulo a prime of 127 bits; a wrong one passes with chance below "
+        f"2^-{proof.bits:.0f}"
+    )

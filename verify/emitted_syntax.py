@@ -11,10 +11,7 @@ from verify.exact_array import Refusal
 
 INITIAL = frozenset(
     f"nn.init.{name}_"
-    for name in (
-        "constant kaiming_normal kaiming_uniform normal ones uniform xavier_normal xavier_uniform "
-        "zeros trunc_normal"
-    ).split()
+    for name in ["constant", "kaiming_normal", "kaiming_uniform", "normal", "ones", "uniform", "xavier_normal", "xavier_uniform", "zeros", "trunc_normal"]
 )
 
 

@@ -18,7 +18,14 @@ from verify.residues import PRIME, Residues, Singular
 @known("torch.matmul", "Tensor.matmul")
 def matmul(ring: Residues, a: Any, b: Any) -> Exact:
     """Σ_j a[…, i, j] b[…, j, k]."""
+    of_one_type(a, b)
     return multilinear(lambda x, y: objects(np.matmul(x, y)), real(a), real(b))
+
+
+def of_one_type(*tensors: Any) -> None:
+    """Refuse operands of different types, as torch does in these calls."""
+    if len({real(x).dtype for x in tensors if x is not None}) > 1:
+        raise Refusal("operands of different types")
 
 
 EQUATION = re.compile(r"(\.\.\.)?[a-zA-Z]*(,(\.\.\.)?[a-zA-Z]*)*->(\.\.\.)?[a-zA-Z]*")
@@ -29,6 +36,7 @@ def einsum(ring: Residues, equation: str, *operands: Any) -> Exact:
     """Σ over the letters that the right side lacks of the product."""
     if not EQUATION.fullmatch(equation):
         raise Refusal(f"the equation {equation!r}")
+    of_one_type(*operands)
     factors = [real(x) for x in operands]
     return multilinear(lambda *arrays: objects(np.einsum(equation, *arrays)), *factors)
 
@@ -41,6 +49,7 @@ def with_bias(z: Exact, bias: Any, axis: int) -> Exact:
     """
     if bias is None:
         return z
+    of_one_type(z, bias)
     if real(bias).shape != (z.shape[axis],):
         raise Refusal(f"a bias of shape {bias.shape} for {z.shape[axis]} outputs")
     shape = (-1, *(1,) * (len(z.shape) - 1 - axis))
@@ -132,6 +141,7 @@ def convolution(count: int, names: str) -> None:
     ) -> Exact:
         """Σ_ck W[(g, o), c, k] x[n, (g, c), stride p + dilation k - padding] + b[(g, o)]."""
         (steps, pads, gaps) = (per_axis(v, count) for v in (stride, padding, dilation))
+        of_one_type(x, weight)
         given, had_batch = batched(real(x), count)
         w = grouped_weight(real(weight), groups, count)
         given = grouped_input(given, groups, w.shape[2])
@@ -188,6 +198,7 @@ def transposed_convolution(count: int, names: str) -> None:
             raise Refusal("a stride or dilation below 1")
         if any(m >= max(s, d) for m, s, d in zip(more, steps, gaps, strict=True)):
             raise Refusal("output_padding must be smaller than stride or dilation")
+        of_one_type(x, weight)
         given, had_batch = batched(real(x), count)
         w = grouped_weight(real(weight), groups, count)
         given = grouped_input(given, groups, w.shape[1])
@@ -276,6 +287,7 @@ def cholesky(ring: Residues, x: Any) -> Exact:
 @known("torch.linalg.solve_triangular")
 def solve_triangular(ring: Residues, a: Any, b: Any, *, upper: bool) -> Exact:
     """X with A X = B, A read on and below (above) its diagonal."""
+    of_one_type(a, b)
     size, rest = square_matrix(a), real(b).finite
     if rest.shape[:-1] != a.shape[:-1]:
         raise Refusal(f"a right side of shape {rest.shape} for {a.shape}")

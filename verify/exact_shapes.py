@@ -54,10 +54,10 @@ def unsqueeze(ring: Residues, x: Any, dim: int) -> Any:
 
 
 @known("torch.squeeze", "Tensor.squeeze")
-def squeeze(ring: Residues, x: Any, dim: int) -> Any:
-    """Without an axis, if its size is 1."""
-    axis = axis_of(x, dim)
-    return moved(x, lambda a: a.squeeze(axis)) if x.shape[axis] == 1 else x
+def squeeze(ring: Residues, x: Any, dim: Any) -> Any:
+    """Without those of some axes whose size is 1."""
+    axes = tuple(k for k in axes_of(x, integers(dim)) if x.shape[k] == 1)
+    return moved(x, lambda a: a.squeeze(axes)) if axes else x
 
 
 @known("torch.transpose", "Tensor.transpose")

@@ -77,7 +77,7 @@ class Limits:
 FLOATS = {"float16": (11, 16), "bfloat16": (8, 128), "float32": (24, 128), "float64": (53, 1024)}
 # A number that is positive counts as lying between its reciprocal and this.
 MODERATE = 2**60
-KINDS = {f"torch.{k}": Kind(k) for k in "float16 bfloat16 float32 float64 int64 bool".split()}
+KINDS = {f"torch.{k}": Kind(k) for k in ["float16", "bfloat16", "float32", "float64", "int64", "bool"]}
 
 
 def known(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -261,7 +261,7 @@ def dropout(ring: Residues, x: Any, p: Number, training: bool) -> Exact:
 
 
 @known("Tensor.clamp", "torch.clamp")
-def clamp(ring: Residues, x: Any, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+def clamp(ring: Residues, x: Any, min: Any = None, max: Any = None) -> Any:
     """min(max(x, low), high); of numbers only with bounds that no moderate number reaches."""
     if isinstance(x, Whole):
         return Whole(np.clip(x.value, *integers(min, max)))

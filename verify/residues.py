@@ -19,6 +19,7 @@ fractions are positive where real ones are, and
 from __future__ import annotations
 
 import hashlib
+import math
 from fractions import Fraction
 
 SUBGROUP = 85070591730234615865843651833747962879
@@ -51,6 +52,7 @@ class Residues:
 
     Attributes:
         modulus: PRIME, or PRIME·SUBGROUP.
+        radicands: What roots were taken of, with the root's degree.
     """
 
     def __init__(self, seed: int, *, exponents: bool) -> None:
@@ -58,6 +60,12 @@ class Residues:
         self.seed = seed
         self.exponents = exponents
         self.modulus = PRIME * SUBGROUP if exponents else PRIME
+        self.radicands: set[tuple[int, int]] = set()
+
+    @property
+    def roots(self) -> float:
+        """log2 of the degree of the extension that holds all roots, at most."""
+        return sum(math.log2(degree) for _, degree in self.radicands)
 
     def joined(self, value: int, exponent: int) -> int:
         """The number that is ``value`` modulo PRIME and ``exponent`` modulo SUBGROUP."""
@@ -109,6 +117,7 @@ class Residues:
             return 0
         if not is_positive(a):
             raise NoRoot
+        self.radicands.add((a % PRIME, exponent.denominator))
         e = exponent.numerator * pow(exponent.denominator, -1, SUBGROUP) % SUBGROUP
         return self.joined(pow(a, e, PRIME), self.shadow_power(a, exponent))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +28,7 @@ def subjects(source: Any, *, module: ModuleType | None = None) -> tuple[Subject,
     """
     module = module or load_module(source.text, source.module)
     if hasattr(source, "attention"):
-        return attention_subjects(source, module)
+        return tuple(replace(s, text=source.text) for s in attention_subjects(source, module))
     found = []
     for entry in source.classes:
         defined = getattr(module, entry.name, None)
@@ -36,5 +37,6 @@ def subjects(source: Any, *, module: ModuleType | None = None) -> tuple[Subject,
         corrections: Mapping[frozenset[str], Correction] = entry.corrections
         for absent, correction in corrections.items():
             derivation = source.derivations[absent]
-            found.append(Subject(entry.name, defined, absent, derivation, correction))
+            subject = Subject(entry.name, defined, absent, derivation, correction)
+            found.append(replace(subject, text=source.text))
     return tuple(found)

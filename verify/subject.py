@@ -33,6 +33,7 @@ class Subject:
         derivation: The layer's derivation for that choice.
         correction: The correction that the class claims to implement.
         part: The stage of the class that this is about, where a class corrects several.
+        text: The text of the file that defines the class.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Subject:
     derivation: Derivation
     correction: Correction
     part: str = ""
+    text: str = ""
 
     @property
     def key(self) -> tuple[str, str, frozenset[str]]:

@@ -38,6 +38,7 @@ class Tolerances:
         control_factor: The constant that the corrupted gauge is off by.
         control_margin: A corrupted layer must miss its tolerance this many times over.
         exact_bits: The exact stage must leave a chance of error of at most 2**-exact_bits.
+        emitted_bits: The same for the emitted stage.
     """
 
     epsilon: float = 2.0**-52
@@ -55,6 +56,7 @@ class Tolerances:
     control_factor: float = 1.001
     control_margin: float = 100.0
     exact_bits: int = 40
+    emitted_bits: int = 100
 
     def bound(self, operations: int, condition: float = 1.0, scale: float = 1.0) -> float:
         """ε · operations · condition · scale."""
