@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from truestep import commands_fuzz
 from truestep._version import __version__
 from truestep.shipped import UsageError
 
@@ -162,6 +163,9 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME", help="a name for the layer, as MyLayer")
 
     json_option(command("list", "name the shipped layers", "Names the shipped layers."))
+    fuzz = command("fuzz", "random specs against an independent oracle", commands_fuzz.TEXT)
+    commands_fuzz.add_arguments(fuzz)
+    jobs_option(fuzz)
     return top
 
 
@@ -249,6 +253,8 @@ def run(arguments: argparse.Namespace) -> int:
             "report": commands_build.report,
         }
         return long[arguments.command](arguments)
+    if arguments.command == "fuzz":
+        return commands_fuzz.fuzz(arguments)
     from truestep import commands_show
 
     short: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -1,0 +1,63 @@
+"""``truestep fuzz``: random specs against an oracle that shares no code with the derivation."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+TEXT = """\
+Draws random legal specs of the whole notation and judges each against an oracle of its own: the
+kernel is measured by automatic differentiation of a separate reading of the spec; its class, the
+corrections that exist, their exactness and what the generated module computes follow from the
+measurement. Beside each legal spec a broken one must be refused with an error that names file and
+symbol. Failures shrink to a smallest spec. Number K of seed S is the same spec everywhere.
+
+examples:
+  truestep fuzz                                    100 specs, about a minute
+  truestep fuzz --specs 10000 --seed 7 --jobs 2    a long run
+  truestep fuzz --specs 1 --seed 7 --start 1234    one spec of that run again
+  truestep fuzz --specs 500 --save found           keep the smallest failing specs as TOML
+"""
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """What ``truestep fuzz`` takes, beside ``--jobs``."""
+    for name, default, what in (
+        ("--specs", 100, "how many (default: %(default)s)"),
+        ("--seed", 0, "where they are drawn from (default: %(default)s)"),
+        ("--start", 0, "the number of the first (default: %(default)s)"),
+    ):
+        command.add_argument(name, metavar="N", type=int, default=default, help=what)
+    command.add_argument("--save", metavar="DIR", help="write the smallest failing specs there")
+    command.add_argument(
+        "--limit",
+        metavar="SECONDS",
+        type=float,
+        default=60.0,
+        help="a spec that takes longer is a finding (default: %(default)s)",
+    )
+
+
+def fuzz(arguments: argparse.Namespace) -> int:
+    """Fuzz, report progress on standard error, and print the summary; 1 if anything was found."""
+    from verify.fuzz.run import Settings, Tally, summary
+    from verify.fuzz.run import fuzz as run
+
+    save = Path(arguments.save) if arguments.save else None
+    settings = Settings(
+        arguments.specs, arguments.seed, arguments.start, arguments.jobs, save, arguments.limit
+    )
+
+    def progress(tally: Tally) -> None:
+        if tally.specs % 100 == 0 or tally.specs == settings.specs:
+            rate = tally.seconds / max(tally.specs, 1)
+            print(
+                f"{tally.specs} of {settings.specs} specs, {tally.seconds:.0f} s "
+                f"({rate:.2f} s each), {len(tally.failures)} findings",
+                file=sys.stderr,
+            )
+
+    tally = run(settings, progress)
+    print(summary(tally, settings))
+    return 1 if tally.failures else 0

@@ -1,0 +1,272 @@
+"""What a right derivation must say, from measurements of the tree alone.
+
+A layer's character is measured at random points: the same inputs with other parameters, the same
+parameters with other inputs, and the inputs times μ. :func:`expected` turns it into the ansätze
+that have to be offered; where ``derive`` documents a limit of its own, the limit is a rule here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from verify.fuzz.degree import degree
+from verify.fuzz.measure import Measured, activation, measure, without
+from verify.fuzz.points import Point, draw_point
+from verify.fuzz.tree import Layer
+from verify.instances import Seeded
+
+CLOSE = 1e-9
+"""Relative difference of two measurements of one number."""
+REDRAWS = 5
+RANK_DRAWS = 4
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """κ(μx) as a polynomial in μ, measured.
+
+    Attributes:
+        degrees: The powers of μ that occur, without 0.
+        offset_varies: Whether the coefficient of μ⁰ changes with the input or the site.
+        offset: That coefficient at the first site.
+    """
+
+    degrees: tuple[int, ...]
+    offset_varies: bool
+    offset: float
+
+    @property
+    def solvable(self) -> bool:
+        """One power of μ, or two of which one is the double of the other."""
+        step = math.gcd(*self.degrees)
+        alone = len(self.degrees) == 1
+        return alone or self.degrees == (step, 2 * step)
+
+
+@dataclass(frozen=True)
+class Character:
+    """What was measured of a layer, for one choice of its optional parameters.
+
+    Attributes:
+        kind: ``zero``, ``isotropic``, ``diagonal`` or ``anisotropic``.
+        constant: Whether K(s,s) is the same for every input and parameter.
+        parameter_dependent: Whether K(s,s) changes with the parameters.
+        affine: Whether z is affine in all parameters.
+        vanishing: Whether some parameters make a diagonal entry 0 that others do not.
+        deficient: Whether K(s,s) loses rank at some sizes.
+        polynomial: Whether no real input stands in a function or a denominator.
+        scale: κ(μx), where it is a polynomial and the kernel isotropic.
+        has_input: Whether an input holds real numbers.
+        shares: Parameter → (isotropic, varies with the input) of its own kernel.
+    """
+
+    kind: str
+    constant: bool
+    parameter_dependent: bool
+    affine: bool
+    vanishing: bool
+    deficient: bool
+    polynomial: bool
+    scale: InputScale | None
+    has_input: bool
+    shares: Mapping[str, tuple[bool, bool]]
+
+
+def spread(values: list[Tensor]) -> Tensor:
+    """The largest difference from the first of equal shapes, relative to the largest entry."""
+    stack = torch.stack(values)
+    scale = stack.abs().max().clamp_min(1e-300)
+    return (stack - stack[0]).abs().max(0).values / scale
+
+
+def kind_of(own: Tensor) -> str:
+    """The class of one measured K(s,s), (sites, units, units)."""
+    diagonal = own.diagonal(dim1=1, dim2=2)
+    scale = float(diagonal.abs().max())
+    if scale == 0:
+        return "zero"
+    if float((own - torch.diag_embed(diagonal)).abs().max()) > CLOSE * scale:
+        return "anisotropic"
+    uneven = float((diagonal - diagonal[:, :1]).abs().max()) > CLOSE * scale
+    return "diagonal" if uneven else "isotropic"
+
+
+ORDER = ("zero", "isotropic", "diagonal", "anisotropic")
+
+
+def redrawn(layer: Layer, point: Point, kind: str, source: Seeded) -> Point:
+    """The point with other parameters, or with other inputs; half of them larger than before."""
+    generator = torch.Generator().manual_seed(source.integer(0, 2**31 - 1))
+    found = {}
+    for tensor in layer.tensors:
+        value = point.tensors[tensor.name]
+        if (tensor.kind == "parameter") != (kind == "parameters") or tensor.kind == "token":
+            continue
+        drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        found[tensor.name] = drawn.abs() + 0.1 if tensor.positive else drawn
+    return point.with_tensors(**found)
+
+
+def characterise(
+    layer: Layer, absent: frozenset[str], source: Seeded
+) -> tuple[Character, list[tuple[Point, Measured]]]:
+    """Measure a layer; also returns the points that a derivation is to be compared at.
+
+    Raises:
+        NoPoint: If no small sizes fit.
+    """
+    points = [draw_point(layer, source) for _ in range(2)]
+    at = [(point, measure(layer, point, absent)) for point in points]
+    base = points[0]
+    moved = [redrawn(layer, base, "parameters", source) for _ in range(REDRAWS)]
+    fed = [redrawn(layer, base, "inputs", source) for _ in range(2)]
+    own = [m.own for _, m in at]
+    by_parameters = [own[0], *(measure(layer, p, absent).own for p in moved)]
+    by_inputs = [measure(layer, p, absent) for p in fed]
+    every = [*own, *by_parameters, *(m.own for m in by_inputs)]
+    kind = max((kind_of(o) for o in every), key=ORDER.index)
+    dependent = bool((spread(by_parameters) > CLOSE).any())
+    varies = bool((spread([own[0], *(m.own for m in by_inputs)]) > CLOSE).any())
+    polynomial = degree(layer, absent) is not None
+    has_input = any(t.kind == "input" for t in layer.inputs)
+    plain = kind == "isotropic" and not dependent and varies and polynomial and has_input
+    character = Character(
+        kind,
+        not dependent and not varies,
+        dependent,
+        is_affine(layer, base, absent, source),
+        vanishes(by_parameters),
+        kind == "anisotropic" and loses_rank(layer, absent, source, own),
+        polynomial,
+        input_scale(layer, absent, [base, *fed]) if plain else None,
+        has_input,
+        shares([at[0][1], *by_inputs]),
+    )
+    return character, at
+
+
+def is_affine(layer: Layer, point: Point, absent: frozenset[str], source: Seeded) -> bool:
+    """Whether second differences along random directions of the parameters vanish."""
+    for _ in range(2):
+        way = redrawn(layer, point, "parameters", source)
+        values = []
+        for sign in (1.0, 0.0, -1.0):
+            step = {
+                t.name: point.tensors[t.name] + 2 * sign * way.tensors[t.name]
+                for t in layer.parameters
+            }
+            moved = without(layer, point.with_tensors(**step), absent)
+            values.append(activation(layer, moved))
+        bend = (values[0] - 2 * values[1] + values[2]).abs().max()
+        if float(bend) > CLOSE * max(float(v.abs().max()) for v in values):
+            return False
+    return True
+
+
+def vanishes(kernels: list[Tensor]) -> bool:
+    """Whether a diagonal entry is 0 for some parameters and not for others."""
+    diagonal = torch.stack([k.diagonal(dim1=1, dim2=2) for k in kernels])
+    zero = diagonal == 0
+    return bool((zero.any(0) & ~zero.all(0)).any())
+
+
+def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, own: list[Tensor]) -> bool:
+    """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else."""
+    found = list(own)
+    for number in range(RANK_DRAWS):
+        point = draw_point(layer, source, least=1, wide=number % 2 == 0)
+        found.append(measure(layer, point, absent).own)
+    ranks = [(torch.linalg.matrix_rank(k, hermitian=True), k.shape[1]) for k in found]
+    return any(int(rank.min()) < width for rank, width in ranks)
+
+
+def shares(measured: list[Measured]) -> dict[str, tuple[bool, bool]]:
+    """Each parameter's own kernel: whether it is isotropic, and whether it varies."""
+    found = {}
+    for name in measured[0].parts:
+        blocks = [m.parts[name].diagonal(dim1=0, dim2=2).permute(2, 0, 1) for m in measured]
+        round_ = all(kind_of(b) in ("isotropic", "zero") for b in blocks)
+        found[name] = (round_, bool((spread(blocks) > CLOSE).any()))
+    return found
+
+
+# ------------------------------------------------------------------ the input's scale
+def scaled(layer: Layer, point: Point, mu: float) -> Point:
+    """Every real input times μ."""
+    names = [t.name for t in layer.inputs if t.kind == "input"]
+    return point.with_tensors(**{n: mu * point.tensors[n] for n in names})
+
+
+def kappas(layer: Layer, absent: frozenset[str], point: Point, mu: float) -> Tensor:
+    """κ(μx) of an isotropic layer at every site."""
+    return measure(layer, scaled(layer, point, mu), absent).own[:, 0, 0]
+
+
+def coefficients(layer: Layer, absent: frozenset[str], point: Point) -> Tensor:
+    """κ(μx) = Σ_d a_d μ^d at every site, by interpolation; (degree + 1, sites)."""
+    count = 2 * (degree(layer, absent) or 0) + 1
+    nodes = 1.0 + np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    values = torch.stack([kappas(layer, absent, point, float(mu)) for mu in nodes])
+    matrix = torch.from_numpy(np.vander(nodes, count, increasing=True))
+    found: Tensor = torch.linalg.solve(matrix, values)
+    return found
+
+
+def input_scale(layer: Layer, absent: frozenset[str], points: list[Point]) -> InputScale:
+    """The powers of μ in κ(μx), over several inputs."""
+    found = torch.stack([coefficients(layer, absent, p) for p in points])
+    scale = float(found.abs().max())
+    present = (found.abs() > 1e-7 * scale).any(2).any(0)
+    degrees = tuple(d for d in range(1, found.shape[1]) if bool(present[d]))
+    offset = found[:, 0]
+    varies = float((offset - offset[0, 0]).abs().max()) > 1e-7 * scale
+    return InputScale(degrees, varies, float(offset[0, 0]))
+
+
+# ------------------------------------------------------------------ what has to be offered
+def expected(c: Character) -> dict[str, bool | None]:
+    """Ansatz → whether it must be offered; ``None`` where a documented limit may refuse it."""
+    isotropic = c.kind == "isotropic"
+    own = list(c.shares.values())
+    return {
+        "output gauge": isotropic and not c.vanishing,
+        "input map": input_map(c),
+        "split gauge": isotropic
+        and not c.parameter_dependent
+        and c.affine
+        and all(round_ for round_, _ in own)
+        and any(varies for _, varies in own)
+        and any(not varies for _, varies in own),
+        "unit gauge": c.kind == "diagonal" and not c.vanishing,
+        "matrix gauge": c.kind == "anisotropic" and not c.deficient,
+    }
+
+
+def input_map(c: Character) -> bool | None:
+    """κ(μx) = c for a polynomial of degree at most two in a power of μ.
+
+    An input inside a function or a denominator is a documented limit: its κ(μx) need not have a
+    closed form, and is not searched for one.
+    """
+    possible = c.kind == "isotropic" and not c.parameter_dependent and c.has_input
+    if not possible or c.constant:
+        return False
+    if not c.polynomial:
+        return None
+    assert c.scale is not None
+    return bool(c.scale.degrees) and not c.scale.offset_varies and c.scale.solvable
+
+
+def exactness(c: Character, rate: float) -> str:
+    """The exactness class of a correction with this rate."""
+    if c.parameter_dependent:
+        return "frozen"
+    if not c.affine:
+        return "first-order"
+    return "exact" if abs(rate - 1) < CLOSE else "constant-rate"

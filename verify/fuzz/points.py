@@ -1,0 +1,160 @@
+"""Random sizes, hyperparameters and values of a layer's tree."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from verify.fuzz.tree import Const, Layer, Number, Size, Token, Window, reads
+from verify.instances import Seeded
+
+LARGEST = 48
+"""Elements that an output may have for its Jacobian to be quick."""
+DRAWS = 60
+
+
+class NoPoint(Exception):  # noqa: N818 - an answer, not a mishap
+    """No sizes of a layer fit together and are small."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A layer at concrete sizes.
+
+    Attributes:
+        sizes: Letter that stands for itself → size.
+        numbers: Hyperparameter → value.
+        tensors: Inputs, tokens and parameters over their letters.
+    """
+
+    sizes: Mapping[str, int]
+    numbers: Mapping[str, Any]
+    tensors: Mapping[str, torch.Tensor]
+
+    def with_tensors(self, **tensors: torch.Tensor) -> Point:
+        """The same sizes with other values."""
+        return Point(self.sizes, self.numbers, {**self.tensors, **tensors})
+
+
+def number(value: Number, numbers: Mapping[str, Any]) -> Any:
+    """A literal, or the value of a hyperparameter."""
+    if isinstance(value, Const):
+        return int(value.text)
+    found = numbers[value.name]
+    return found if value.element is None else found[value.element]
+
+
+def extent(length: int, offsets: int, w: Window, numbers: Mapping[str, Any]) -> int:
+    """The number of positions of a window over an axis."""
+    s, d, q = (int(number(x, numbers)) for x in (w.stride, w.dilation, w.padding))
+    if w.transposed:
+        return (length - 1) * s - 2 * q + d * (offsets - 1) + 1
+    return (length + 2 * q - d * (offsets - 1) - 1) // s + 1
+
+
+def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = False) -> Point:
+    """Sizes that fit together, and normal values.
+
+    Args:
+        layer: The layer.
+        source: Where choices come from.
+        least: The least size of what is free to choose.
+        wide: Whether the units shall outnumber everything else, where a kernel loses rank first.
+
+    Raises:
+        NoPoint: If nothing small fits.
+    """
+    for _ in range(DRAWS):
+        numbers = draw_numbers(layer, source, wide)
+        sizes = draw_sizes(layer, source, numbers, least, wide)
+        output = math.prod(sizes[layer.stands_for(x)] for x in layer.output.letters)
+        if all(v >= 1 for v in sizes.values()) and output <= LARGEST:
+            return Point(sizes, numbers, draw_tensors(layer, source, sizes))
+    raise NoPoint(f"no small sizes fit {layer.name}")
+
+
+def draw_numbers(layer: Layer, source: Seeded, defaults: bool) -> dict[str, Any]:
+    """Hyperparameters near their defaults; sizes among them are drawn from 1 to 3."""
+
+    def near(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(near(v) for v in value)
+        if isinstance(value, bool) or defaults:
+            return value
+        if isinstance(value, float):
+            return value * (1 + source.integer(-2, 2) / 8)
+        return source.integer(1, 2) if value >= 1 else source.integer(0, 1)
+
+    return {name: near(value) for name, value in layer.hypers}
+
+
+def draw_sizes(
+    layer: Layer, source: Seeded, numbers: Mapping[str, Any], least: int, wide: bool
+) -> dict[str, int]:
+    """A size for every letter that stands for itself."""
+    sizes: dict[str, int] = {}
+    units = {layer.stands_for(x) for x in layer.unit}
+    for size in layer.sizes:
+        if size.how == "hyper":
+            sizes[size.letter] = int(numbers[size.source])
+        elif size.how == "number":
+            sizes[size.letter] = int(size.source)
+        elif size.how != "window":
+            high = max(least, 3 if len(layer.output.letters) < 4 else 2)
+            sizes[size.letter] = source.integer(least, high)
+            if wide:
+                sizes[size.letter] = 5 if size.letter in units else 1
+    for size in layer.sizes:
+        if size.how == "window":
+            fit_window(layer, size, sizes, numbers, wide)
+    return sizes
+
+
+def fit_window(
+    layer: Layer, size: Size, sizes: dict[str, int], numbers: Mapping[str, Any], wide: bool
+) -> None:
+    """Make the input's axis as long as a window needs for a few positions."""
+    w, length = size.window, layer.stands_for(size.source)
+    assert w is not None
+    offsets = sizes[layer.stands_for(w.offset)] if w.offset else 1
+    wanted = 1 if wide and layer.stands_for(size.letter) not in layer.unit else 2
+    free = layer.size(length).how != "number"
+    while free and extent(sizes[length], offsets, w, numbers) < wanted and sizes[length] < 12:
+        sizes[length] += 1
+    sizes[size.letter] = extent(sizes[length], offsets, w, numbers)
+
+
+def draw_tensors(layer: Layer, source: Seeded, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    """Normal inputs and parameters in float64, tokens uniform in the range that they index."""
+    generator = torch.Generator().manual_seed(source.integer(0, 2**31 - 1))
+    found: dict[str, torch.Tensor] = {}
+    for tensor in layer.tensors:
+        shape = [sizes[layer.stands_for(x)] for x in tensor.letters]
+        if tensor.kind == "token":
+            high = token_range(layer, tensor.name, sizes)
+            found[tensor.name] = torch.randint(0, high, shape, generator=generator)
+            continue
+        value = torch.randn(shape, generator=generator, dtype=torch.float64)
+        found[tensor.name] = value.abs() + 0.1 if tensor.positive else value
+    return found
+
+
+def token_range(layer: Layer, name: str, sizes: Mapping[str, int]) -> int:
+    """The size of the smallest axis that a token indexes."""
+    found = []
+    for read in itertools.chain.from_iterable(reads(line.value) for line in layer.lines):
+        for index, letter in zip(read.indices, letters_of(layer, read.tensor), strict=True):
+            if isinstance(index, Token) and index.tensor == name:
+                found.append(sizes[layer.stands_for(letter)])
+    return min(found, default=1)
+
+
+def letters_of(layer: Layer, name: str) -> tuple[str, ...]:
+    """The letters of a tensor or of a line."""
+    line = next((line for line in layer.lines if line.target == name), None)
+    return line.letters if line is not None else layer.tensor(name).letters

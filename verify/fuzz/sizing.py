@@ -1,0 +1,106 @@
+"""Which letters share a size, and an entry for every size: what makes a changed tree legal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from verify.fuzz.tree import Layer, Read, Size, Tensor, index_letters, pruned, reads
+
+Choice = Callable[[str, bool, bool], Size]
+"""Letter, whether an input tells its size, whether a parameter needs it → its entry."""
+
+
+def argument(letter: str, told: bool, needed: bool) -> Size:
+    """A constructor argument, which is always legal."""
+    del told, needed
+    return Size(letter, "argument", f"{letter}_size")
+
+
+def sized(layer: Layer, choice: Choice = argument) -> Layer:
+    """The layer without what nothing uses, and with one entry a size.
+
+    A computed size whose input's axis is gone, a rest whose composed axis is gone, and a size that
+    no input tells any more get a new entry.
+    """
+    layer = linked(pruned(layer))
+    on_inputs = {layer.stands_for(x) for t in layer.inputs for x in t.letters}
+    kept = [s for s in layer.sizes if holds(s, layer.composed, on_inputs)]
+    layer = layer.with_(sizes=tuple(kept))
+    needed = required(layer)
+    entries = {s.letter: s for s in kept}
+    for letter in dict.fromkeys(layer.stands_for(x) for x in used_letters(layer)):
+        if letter not in entries or (entries[letter].how == "read" and letter in needed):
+            entries[letter] = choice(letter, letter in on_inputs, letter in needed)
+    return pruned(layer.with_(sizes=tuple(entries.values())))
+
+
+def holds(size: Size, pairs: set[tuple[str, ...]], on_inputs: set[str]) -> bool:
+    """Whether an entry still makes sense."""
+    if size.how == "window":
+        return size.source in on_inputs
+    if size.how == "rest":
+        return (size.partner, size.letter) in pairs
+    return size.how != "read" or size.letter in on_inputs
+
+
+def plain_reads(layer: Layer) -> Iterator[Read]:
+    """Every read of every line."""
+    for line in layer.lines:
+        yield from reads(line.value)
+
+
+def linked(layer: Layer) -> Layer:
+    """The layer in which letters share a size if and only if they address one axis of a tensor."""
+    layer = layer.with_(tensors=tuple(first_read(layer, t) for t in layer.tensors))
+    axes = layer.letters
+    special = [s.letter for s in layer.sizes if s.how in ("window", "rest", "hyper", "number")]
+    parent: dict[str, str] = {}
+
+    def root(letter: str) -> str:
+        while letter in parent:
+            letter = parent[letter]
+        return letter
+
+    for read in plain_reads(layer):
+        for letter, index in zip(axes[read.tensor], read.indices, strict=True):
+            if isinstance(index, str) and root(letter) != root(index):
+                keep, drop = root(letter), root(index)
+                if drop in special:
+                    keep, drop = drop, keep
+                parent[drop] = keep
+    return layer.with_(same=tuple((x, root(x)) for x in sorted(parent)))
+
+
+def first_read(layer: Layer, tensor: Tensor) -> Tensor:
+    """A tensor whose axes are nowhere declared has the letters of its first read."""
+    if tensor.declared or tensor.kind == "token":
+        return tensor
+    for read in plain_reads(layer):
+        if read.tensor == tensor.name:
+            letters = iter(read.indices)
+            axes = tuple(tuple(str(next(letters)) for _ in axis) for axis in tensor.axes)
+            return replace(tensor, axes=axes)
+    return tensor
+
+
+def used_letters(layer: Layer) -> list[str]:
+    """Every letter of a layer's tensors, lines and indices, in order."""
+    found = [x for line in layer.lines for x in line.letters]
+    for read in plain_reads(layer):
+        found += [x for index in read.indices for x in index_letters(index)]
+    found += [x for t in layer.tensors for x in t.letters]
+    for size in layer.sizes:
+        if size.window is not None and size.letter in {layer.stands_for(x) for x in found}:
+            found += [size.source, *index_letters(size.window)]
+    return list(dict.fromkeys(found))
+
+
+def required(layer: Layer) -> set[str]:
+    """Letters whose size a parameter needs."""
+    needed = {layer.stands_for(x) for t in layer.parameters for x in t.letters}
+    for size in layer.sizes:
+        window = size.window
+        if size.letter in needed and window is not None:
+            needed |= {layer.stands_for(x) for x in (size.source, window.offset) if x}
+    return needed
