@@ -126,7 +126,8 @@ def token_range(program: Program, name: str, sizes: dict[str, int]) -> int:
     """The size of the smallest axis that a token input indexes."""
     found = []
     for line in program.lines:
-        for read in reads(line.value):
+        # The unknown of an ansatz is no tensor of the layer, and no token indexes it.
+        for read in (r for r in reads(line.value) if r.tensor in program.tensors):
             for axis, index in zip(program.tensors[read.tensor].letters, read.indices, strict=True):
                 if isinstance(index, TokenRead) and index.tensor == name:
                     found.append(sizes[axis.size])
