@@ -77,7 +77,7 @@ class AttentionWriter:
         """Lower every stage."""
         self.attention = attention
         self.general = general
-        self.helpers: set[str] = set()
+        self.helpers: set[str] = {"_times"}
         self.gauge_bodies = {name: self.gauge_body(name) for name in PROJECTIONS}
         self.bodies = {name: self.projection_body(name) for name in PROJECTIONS}
         first = self.gauge_bodies["query"]
@@ -238,6 +238,7 @@ class AttentionWriter:
         low = writer.lowering
         low.values.update(values)
         low.names |= {"q", "k"}
+        writer.example = "q"
         low.batch = tuple(x for x in program.site if x not in token.values())
         low.sizes = SizeCode(self.open_head(stage), {}, {head.size: "q.size(-1)"})
         axes = (BATCH, (token["q"],), (token["k"],))
@@ -305,6 +306,7 @@ class AttentionWriter:
         derivation = replace(stage.derivation, program=program)
         writer = self.writer(replace(stage, derivation=derivation), {})
         low = writer.lowering
+        writer.example = "r_bar"
         low.values["r_bar"] = Value("r_bar", (BATCH, (token,), (feature,)))
         low.batch = tuple(x for x in stage.program.site if x != token)
         forward = self.scale(

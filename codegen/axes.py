@@ -55,7 +55,8 @@ class Axes(ABC):
         self.absent_fused: Mapping[str, str] = dict(fused or {})
         self.statements: list[str] = []
         self.helpers: set[str] = set()
-        self.wide = False
+        self.wide = False  # inside a gauge
+        self.windowed = False  # inside a window's sum
         self.names: set[str] = set()
         self.cache: dict[Expr, Value] = {}
         self.shared: set[Expr] = set()

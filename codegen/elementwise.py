@@ -10,7 +10,7 @@ from sympy import Add, Expr, Function, Mul, Pow
 
 from codegen.axes import Axes
 from codegen.signs import positive
-from codegen.values import Level, Value
+from codegen.values import Axis, Level, Value
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Letter, MaxOver, Read, Softmax, reads, size_symbol, substitute
 
@@ -215,7 +215,16 @@ class Elementwise(Axes):
 
     def reduced(self, value: Value, letters: Sequence[Letter], method: str) -> Value:
         """Sum or maximum over the axes of some letters."""
+        shown, axes = self.without(value, letters)
+        return value.with_code(f"{value.at(Level.ATOM)}.{method}({shown})", axes)
+
+    def sum_of_squares(self, value: Value, letters: Sequence[Letter]) -> Value:
+        """Σ value² over the axes of some letters, in the wide dtype and in its range."""
+        shown, axes = self.without(value, letters)
+        return value.with_code(f"{self.helper('_energy')}({value.code}, {shown})", axes)
+
+    def without(self, value: Value, letters: Sequence[Letter]) -> tuple[str, list[Axis]]:
+        """The dimensions of some letters as an argument, and the axes that are left."""
         dims = sorted(value.position((x,)) for x in letters)
         shown = str(dims[0]) if len(dims) == 1 else f"({', '.join(map(str, dims))})"
-        axes = [a for a in value.axes if not (isinstance(a, tuple) and a[0] in letters)]
-        return value.with_code(f"{value.at(Level.ATOM)}.{method}({shown})", axes)
+        return shown, [a for a in value.axes if not (isinstance(a, tuple) and a[0] in letters)]

@@ -165,6 +165,7 @@ class ForwardWriter:
             "math",
         }
         self.singular = False
+        self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
 
     def write(self) -> Forward:
         """The statements and the result."""
@@ -211,25 +212,25 @@ class ForwardWriter:
         return self.times(z, self.gauge(gauge))
 
     def times(self, z: Value, scale: Value, power: int = 1) -> Value:
-        """Z times a gauge in z's dtype; composed axes are kept whole where the gauge allows it."""
+        """Z times a gauge, in z's dtype; composed axes are kept whole where the gauge allows it."""
         if scale.scalar:
             return self.lowering.product([scale, z])
         low = self.lowering
         if any(isinstance(a, tuple) and len(a) > 1 for a in z.axes):
             z = low.split(z)
         (left, right), axes = low.aligned([z, scale])
-        factor = f"{right.at(Level.ATOM)}.to({self.program.output.target}.dtype)"
         if power != 1:
-            factor += f".pow({power})"
-        return Value(f"{left.at(Level.PRODUCT)} * {factor}", axes, Level.PRODUCT)
+            right = self.finite(right.with_code(f"{right.at(Level.ATOM)}.pow({power})"))
+        factor = right.code
+        return Value(f"{low.helper('_times')}({left.code}, {factor})", axes)
 
     def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
-        """The solved gauge in at least float32, frozen if it depends on the parameters."""
+        """The solved gauge in the wide dtype, frozen if it depends on the parameters."""
         low = self.lowering
         low.wide = True
         low.cache.clear()
         low.share([gauge, gauge])
-        value = self.inverse_powers(gauge)
+        value = self.finite(self.inverse_powers(gauge))
         low.wide = False
         low.cache.clear()
         if value.scalar:
@@ -237,6 +238,13 @@ class ForwardWriter:
         if self.correction.frozen:
             value = value.with_code(f"{value.at(Level.ATOM)}.detach()")
         return low.assign(wanted, value)
+
+    def finite(self, scale: Value) -> Value:
+        """A gauge that may exceed what the layer's dtype holds, no larger than that."""
+        if not self.singular or scale.scalar:
+            return scale
+        low = self.lowering
+        return scale.with_code(f"{low.helper('_finite')}({scale.code}, {self.example or low.example()})")
 
     def inverse_powers(self, gauge: Expr) -> Value:
         """A product of powers; an inverse root of what may be zero is 0 there."""

@@ -5,10 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 HELPERS: dict[str, str] = {
-    "_widen": '''
-def _widen(x: Tensor) -> Tensor:
-    """At least float32, so that sums of squares neither overflow nor lose small terms."""
+    "_wide_dtype": '''
+def _wide_dtype(x: Tensor) -> torch.dtype:
+    """float64, or float32 where x is float16 or its device has no float64."""
+    narrow = x.dtype == torch.float16 or x.device.type == "mps"
+    return torch.float32 if narrow else torch.float64
+''',
+    "_wide": '''
+def _wide(x: Tensor) -> Tensor:
+    """The same numbers in the dtype that gauges are computed in."""
+    return x.to(_wide_dtype(x))
+''',
+    "_energy": '''
+def _energy(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """The sum of x * x over dim in the wide dtype.
+
+    float32 lacks the exponents for its squares: it is divided by its norm, or by a power of two
+    where that overflows or vanishes. The divisor drops out of the value and of every derivative.
+    """
+    if x.dtype in (torch.float16, torch.float64):
+        return _wide(x).square().sum(dim)
+    x = x.float()
+    if dim == -1:
+        norm: Tensor = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
+    else:  # where vector_norm is slow
+        norm = x.detach().square().sum(dim, keepdim=True).sqrt()
+    norm = norm.clamp(2.0**-88, 2.0**66)
+    return _wide((x / norm).square().sum(dim)) * _wide(norm).squeeze(dim).square()
+''',
+    "_single": '''
+def _single(x: Tensor) -> Tensor:
+    """At least float32: a window over wider squares is slow, and unknown to some runtimes."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+''',
+    "_finite": '''
+def _finite(scale: Tensor, x: Tensor) -> Tensor:
+    """At most the largest number of x's dtype, or of float32: beyond it the scale saturates."""
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return scale.clamp(max=torch.finfo(wide).max)
+''',
+    "_times": '''
+def _times(z: Tensor, scale: Tensor) -> Tensor:
+    """The product in z's dtype, rounded once."""
+    if z.dtype in (torch.float16, torch.bfloat16):
+        return (z * scale.float()).to(z.dtype)
+    return z * scale.to(z.dtype)
 ''',
     "_no_autocast": '''
 def _no_autocast(x: Tensor) -> torch.autocast:
@@ -102,9 +143,15 @@ def _resolve_padding(
 ''',
 }
 NEEDS_MATH = ("_inverse_root",)
+NEEDS: dict[str, tuple[str, ...]] = {
+    "_wide": ("_wide_dtype",),
+    "_energy": ("_wide_dtype", "_wide"),
+}
+"""What a helper calls itself."""
 
 
 def helper_code(names: Iterable[str]) -> list[str]:
     """The text of some helpers, in a fixed order."""
     wanted = set(names)
+    wanted |= {needed for name in wanted for needed in NEEDS.get(name, ())}
     return [text.strip() for name, text in HELPERS.items() if name in wanted]

@@ -89,6 +89,9 @@ class Lowering(Reading):
             # A form that did not fit leaves nothing behind.
             del self.statements[before[0] :]
             self.names, self.cache, self.helpers = before[1:]
+        energy = self.energy(e)
+        if energy is not None:
+            return energy, False
         factors = [f for f in Mul.make_args(e.body)]
         numbers = [f for f in factors if not reads(f) and not f.has(Delta)]
         values = [self.of(f) for f in factors if f not in numbers]
@@ -98,6 +101,17 @@ class Lowering(Reading):
         letters = [x for x in e.letters if x not in repeats]
         value = self.summed(values, letters)
         return (self.product([*scale, value]) if scale else value), False
+
+    def energy(self, e: Contraction) -> Value | None:
+        """Σ x² of a tensor inside a gauge, over axes of its own."""
+        if not self.wide or self.windowed or not isinstance(e.body, Pow) or e.body.exp != 2:
+            return None
+        if not isinstance(e.body.base, Read):
+            return None
+        value = self.split(self.narrow(e.body.base))
+        if any((x,) not in value.axes for x in e.letters):
+            return None
+        return self.sum_of_squares(value, e.letters)
 
     def summed(self, values: Sequence[Value], letters: Sequence[Letter]) -> Value:
         """Σ of a product: an elementwise product and ``sum`` if all axes agree, else ``einsum``."""

@@ -37,11 +37,18 @@ class Reading(Elementwise):
         return self.gather(source, e, own)
 
     def widened(self, value: Value) -> Value:
-        """At least float32, inside a gauge."""
-        if not self.wide or value.scalar or value.code.startswith("_widen("):
+        """In the wide dtype, inside a gauge; a window has no more than float32 of narrow inputs."""
+        name = "_single" if self.windowed else "_wide"
+        if not self.wide or value.scalar or value.code.startswith(f"{name}("):
             return value
-        self.helper("_widen")
-        return value.with_code(f"_widen({value.code})")
+        return value.with_code(f"{self.helper(name)}({value.code})")
+
+    def narrow(self, e: Expr) -> Value:
+        """A value that its user widens."""
+        wide, self.wide = self.wide, False
+        value = self.of(e)
+        self.wide = wide
+        return value
 
     def diagonal(self, value: Value) -> Value:
         """A read such as W[j, j]."""
@@ -109,9 +116,7 @@ class Reading(Elementwise):
         rest = [i for k, i in enumerate(e.indices) if k != place]
         if any(not isinstance(i, Letter) for i in rest) or value.axes != tuple((x,) for x in own):
             raise DerivationError("a token may index one plain axis of a tensor with plain axes")
-        wide, self.wide = self.wide, False
-        token = self.of(e.indices[place])
-        self.wide = wide
+        token = self.narrow(e.indices[place])
         axes = (*token.axes, *((x,) for x in rest))
         if place == 0 and len(own) == 2 and not self.general:
             return Value(f"F.embedding({token.code}, {value.code})", axes)
@@ -190,12 +195,14 @@ class Reading(Elementwise):
         dtype = self.dtype()
         return Value(f"({index} == 0).to({dtype})", tuple((x,) for x in letters))
 
-    def dtype(self) -> str:
-        """The dtype of the layer's tensors, at least float32 inside a gauge."""
+    def example(self) -> str:
+        """A tensor of the layer's dtype."""
         real = [t.name for t in self.program.inputs if t.kind == "input"] + [
             t.name for t in self.program.parameters
         ]
-        code = self.values[real[0]].code
-        if self.wide:
-            code = f"{self.helper('_widen')}({code})"
-        return f"{code}.dtype"
+        return self.values[real[0]].code
+
+    def dtype(self) -> str:
+        """The dtype of the layer's tensors, the wide one inside a gauge."""
+        code = self.example()
+        return f"{self.helper('_wide_dtype')}({code})" if self.wide else f"{code}.dtype"

@@ -344,7 +344,9 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
         mapping[read] = Read(read.args[0], *indices)
     integrand = _replace(e.body, mapping)
     letters = [w.channel] if w.channel in e.letters else []
+    lowering.windowed = True
     value = lowering.of(integrand)
+    lowering.windowed = False
     batch = (BATCH,) if BATCH in value.axes else ()
     if letters:
         assert w.channel is not None
