@@ -244,7 +244,9 @@ class ForwardWriter:
         if not self.singular or scale.scalar:
             return scale
         low = self.lowering
-        return scale.with_code(f"{low.helper('_finite')}({scale.code}, {self.example or low.example()})")
+        return scale.with_code(
+            f"{low.helper('_finite')}({scale.code}, {self.example or low.example()})"
+        )
 
     def inverse_powers(self, gauge: Expr) -> Value:
         """A product of powers; an inverse root of what may be zero is 0 there."""
