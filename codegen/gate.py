@@ -49,8 +49,8 @@ TORCH = words("""
     broadcast_tensors cat
     ceil chunk clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye
     finfo flatten float16 float32 float64 floor full full_like get_default_dtype int64 linalg log
-    log1p logsumexp long matmul max maximum mean min minimum movedim ones ones_like outer permute pow
-    promote_types prod reciprocal relu reshape result_type rsqrt sigmoid sign sin softmax sqrt
+    log1p logsumexp long matmul max maximum mean min minimum movedim ones ones_like outer permute
+    pow promote_types prod reciprocal relu reshape result_type rsqrt sigmoid sign sin softmax sqrt
     square squeeze stack sum tanh tensor tensordot transpose tril triu unflatten unsqueeze where
     zeros zeros_like
     """)
