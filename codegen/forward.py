@@ -17,6 +17,7 @@ from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.nodes import BINDERS, Letter, letters_in, reads
 from derive.program import Program, Tensor
+from derive.structure import is_positive_sum
 
 KINDS = {
     "output gauge": "affine-like",
@@ -267,6 +268,11 @@ class ForwardWriter:
                 parts.append(self.plain_power(base, factor.exp))
                 continue
             self.singular = True
+            if factor.exp.is_Integer and not is_positive_sum(factor.base):
+                # b⁻ⁿ = sign(b)ⁿ |b|⁻ⁿ, as b may be negative.
+                if factor.exp.is_odd:
+                    parts.append(base.with_code(f"torch.sign({base.code})"))
+                base = base.with_code(f"torch.abs({base.code})")
             degree = -1 / factor.exp
             shown = str(int(degree)) if degree.is_Integer else repr(float(degree))
             parts.append(base.with_code(f"{low.helper('_inverse_root')}({base.code}, {shown})"))
