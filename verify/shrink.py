@@ -199,7 +199,8 @@ class Search:
 def simple(value: Array) -> list[Array]:
     """Simpler values than the present ones, the simplest first; tokens stay integers."""
     given = np.asarray(value)
-    candidates = [np.zeros_like(given), np.ones_like(given), np.rint(given), np.round(given, 1)]
+    small = [np.full_like(given, number) for number in (0, 1, 2)]
+    candidates = [*small, np.rint(given), np.round(given, 1)]
     if given.dtype.kind == "i":
         candidates = candidates[:1]
     return list(before(candidates, given))
