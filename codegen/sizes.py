@@ -128,8 +128,9 @@ class SizeCode:
             )
         if isinstance(expression, Symbol):
             return self.symbol(expression)
-        if isinstance(expression, sympy.NumberSymbol) or expression.is_number:
-            return Value(repr(float(expression)), scalar=True)
+        if isinstance(expression, sympy.NumberSymbol):
+            known = {sympy.pi: "math.pi", sympy.E: "math.e"}
+            return Value(known.get(expression) or repr(float(expression)), scalar=True)
         if expression.is_Add:
             terms = sorted(
                 expression.args, key=lambda e: (e.could_extract_minus_sign(), e.is_number, str(e))
@@ -153,6 +154,8 @@ class SizeCode:
             return Value(f"{base} ** {shown}", level=Level.POWER, scalar=True)
         if isinstance(expression, sympy.Abs):
             return Value(f"abs({self.number(expression.args[0]).code})", scalar=True)
+        if expression.is_number:
+            return Value(repr(float(expression)), scalar=True)
         raise DerivationError(f"{expression} is no number of sizes and hyperparameters")
 
     def _quotient(self, expression: Expr) -> Value:

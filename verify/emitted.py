@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codegen import gate
 from verify.emitted_language import Machine
-from verify.emitted_points import KINDS, LIMITS, Places, Point
+from verify.emitted_points import KINDS, LIMITS, MOST_ROOTS, Places, Point
 from verify.emitted_values import Blank, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
@@ -104,7 +104,7 @@ class Prover:
         self.subjects = tuple(subjects)
         self.instances = instances
         self.seed = seed
-        self.places: dict[tuple[Any, int, int], Places] = {}
+        self.places: dict[tuple[Any, int, int], Places | None] = {}
 
     @classmethod
     def of(cls, source: Any) -> Prover:
@@ -133,23 +133,27 @@ class Prover:
         Raises:
             VerificationError: If it is not proved.
         """
-        for attempt in range(ATTEMPTS):
+        for places in self.candidates(subject, index):
             try:
-                return self.judge_points(machine, self.place(subject, index, attempt))
+                return self.judge_points(machine, places)
             except Raised as error:
                 if error.name != "ValueError":
                     raise Refusal(f"{subject.name} raises {error}") from error
-        raise VerificationError(f"{subject.name} refuses the arguments of {ATTEMPTS} instances")
+        raise VerificationError(f"{subject.name} has no instance that it takes")
 
-    def place(self, subject: Subject, index: int, attempt: int) -> Places:
-        """Where a class is judged."""
-        key = (subject.key, index, attempt)
-        if key not in self.places:
-            instance = sample_one(
-                subject.derivation, index, self.seed, attempt, kinds=KINDS, limits=LIMITS
-            )
-            self.places[key] = Places(subject, instance)
-        return self.places[key]
+    def candidates(self, subject: Subject, index: int) -> Iterator[Places]:
+        """Instances of a kind that have few roots, drawn when they are first asked for."""
+        for attempt in range(ATTEMPTS):
+            key = (subject.key, index, attempt)
+            if key not in self.places:
+                instance = sample_one(
+                    subject.derivation, index, self.seed, attempt, kinds=KINDS, limits=LIMITS
+                )
+                places = Places(subject, instance)
+                self.places[key] = places if places.roots() <= MOST_ROOTS else None
+            found = self.places[key]
+            if found is not None:
+                yield found
 
     def judge_points(self, machine: Machine, places: Places) -> float:
         """The first point at which the text's roots exist too.

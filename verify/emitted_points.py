@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from derive.functions import gelu
 from derive.nodes import Softmax
 from derive.program import Program, Tensor
 from verify.emitted_reference import ExactLayer
+from verify.emitted_syntax import fraction
 from verify.exact_array import Exact, Whole, constant, objects
 from verify.instances import Instance, Limits
 from verify.layout import output_tensor, to_storage
@@ -34,7 +34,10 @@ DTYPES = {
 }
 KINDS = tuple(DTYPES)
 LIMITS = Limits(kernel=20_000, outputs=8, parameters=32, sites=3)
-DRAWS = 1000
+# Instances are taken that have no more roots, each of which exists with chance 1/2.
+MOST_ROOTS = 6
+DRAWS = 40 * 2**MOST_ROOTS
+COUNTS = 3
 # Points at which every derived root exists, but perhaps not every one of a given text.
 SPARE = 8
 
@@ -155,22 +158,27 @@ class Places:
             VerificationError: If none does.
         """
         for draw in range(1, DRAWS + 1):
-            self.attempt += 1
             try:
                 return self.point(draw)
             except NoRoot:
                 continue
         raise VerificationError(f"no point of {DRAWS} has every root: {self.instance}")
 
-    def point(self, draws: int) -> Point:
+    def roots(self) -> float:
+        """About how many independent conditions the roots of the derived map are."""
+        rings = [self.point(1, counting=True).ring for _ in range(COUNTS)]
+        return 2 / COUNTS * sum(len(ring.missing) for ring in rings)
+
+    def point(self, draws: int, *, counting: bool = False) -> Point:
         """One draw.
 
         Raises:
             NoRoot: If a derived root does not exist.
             Singular: If the derived map has no value.
         """
+        self.attempt += 1
         seed = self.instance.seed * DRAWS * SPARE + self.attempt
-        ring = Residues(seed, exponents=has_exponents(self.program))
+        ring = Residues(seed, exponents=has_exponents(self.program), counting=counting)
         draw = Draw(ring, seed, DTYPES[self.instance.kind])
         tensors = {
             t.name: self.tensor(draw, t) for t in (*self.program.inputs, *self.program.parameters)
@@ -224,7 +232,7 @@ class Places:
         found = dict(self.instance.symbols)
         for name, value in found.items():
             if isinstance(value, float):
-                exactly = draw.ring.number(Fraction(repr(value)))
+                exactly = draw.ring.number(fraction(value))
                 found[name] = exactly if self.default else draw.residues(1)[0]
         return found
 

@@ -9,9 +9,13 @@ from typing import Any
 
 from verify.exact_array import Refusal
 
+LARGEST_DENOMINATOR = 10**6
 INITIAL = frozenset(
-    f"nn.init.{name}_"
-    for name in ["constant", "kaiming_normal", "kaiming_uniform", "normal", "ones", "uniform", "xavier_normal", "xavier_uniform", "zeros", "trunc_normal"]
+    """
+    nn.init.constant_ nn.init.kaiming_normal_ nn.init.kaiming_uniform_ nn.init.normal_
+    nn.init.ones_ nn.init.trunc_normal_ nn.init.uniform_ nn.init.xavier_normal_
+    nn.init.xavier_uniform_ nn.init.zeros_
+    """.split()
 )
 
 
@@ -24,8 +28,17 @@ def is_text(node: ast.stmt) -> bool:
     )
 
 
+def fraction(value: float) -> Fraction:
+    """The fraction of small numbers that rounds to a float; else the one that its digits say.
+
+    So 0.5 is 1/2, 1e-05 is 1/100000 and 0.3333333333333333 is 1/3.
+    """
+    simple = Fraction(value).limit_denominator(LARGEST_DENOMINATOR)
+    return simple if float(simple) == value else Fraction(repr(value))
+
+
 def literal(node: ast.expr) -> Any:
-    """A constant; a number with a point is the fraction that its digits say.
+    """A constant; a number with a point is a fraction.
 
     Raises:
         Refusal: If it is no literal.
@@ -39,7 +52,7 @@ def literal(node: ast.expr) -> Any:
             return -value
     if isinstance(node, ast.Constant):
         if isinstance(node.value, float):
-            return Fraction(repr(node.value))
+            return fraction(node.value)
         if node.value is None or node.value is Ellipsis or isinstance(node.value, int | str):
             return node.value
     raise Refusal(f"`{ast.unparse(node)}` is no known literal")

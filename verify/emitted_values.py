@@ -304,7 +304,7 @@ BUILTINS: Mapping[str, Any] = {
     "len": lambda x: x.shape[0] if isinstance(x, Exact | Whole) else len(x),
     "max": extreme(max),
     "min": extreme(min),
-    "abs": lambda x: abs(plain([x])[0]),
+    "abs": lambda x: x.abs() if isinstance(x, Exact) else abs(plain([x])[0]),
     "any": lambda x: any(plain(x)),
     "all": lambda x: all(plain(x)),
     "sum": lambda x: sum(plain(x)),

@@ -49,18 +49,23 @@ class Residues:
     Args:
         seed: What sigmoid, erf, log and π are drawn from.
         exponents: Whether formulas hold exp, so that residues modulo SUBGROUP are needed too.
+        counting: Whether roots are only counted; that of a number that is not positive is then the
+            root of its opposite.
 
     Attributes:
         modulus: PRIME, or PRIME·SUBGROUP.
         radicands: What roots were taken of, with the root's degree.
+        missing: What had to be positive and is not, where that is only counted.
     """
 
-    def __init__(self, seed: int, *, exponents: bool) -> None:
+    def __init__(self, seed: int, *, exponents: bool, counting: bool = False) -> None:
         """Keep the seed."""
         self.seed = seed
         self.exponents = exponents
+        self.counting = counting
         self.modulus = PRIME * SUBGROUP if exponents else PRIME
         self.radicands: set[tuple[int, int]] = set()
+        self.missing: set[int] = set()
 
     @property
     def roots(self) -> float:
@@ -115,11 +120,23 @@ class Residues:
             if exponent < 0:
                 raise Singular("division by 0")
             return 0
-        if not is_positive(a):
-            raise NoRoot
+        a = self.positive(a)
         self.radicands.add((a % PRIME, exponent.denominator))
         e = exponent.numerator * pow(exponent.denominator, -1, SUBGROUP) % SUBGROUP
         return self.joined(pow(a, e, PRIME), self.shadow_power(a, exponent))
+
+    def positive(self, a: int) -> int:
+        """The number, if it is positive.
+
+        Raises:
+            NoRoot: If it is not, unless that is only counted.
+        """
+        if is_positive(a):
+            return a
+        if not self.counting:
+            raise NoRoot
+        self.missing.add(a % PRIME)
+        return -a
 
     def shadow_power(self, a: int, exponent: Fraction) -> int:
         """A root modulo SUBGROUP, where it is that of |a|; a drawn number for odd roots."""
@@ -171,8 +188,7 @@ class Residues:
         Raises:
             NoRoot: If a is not positive.
         """
-        if not is_positive(a):
-            raise NoRoot
+        a = self.positive(a)
         return self.atom("log", a) if a != 1 else 0
 
     def pi(self) -> int:
