@@ -81,9 +81,20 @@ def vanishes(expression: Expr) -> bool:
 
 
 def root_of(power: Expr, step: int) -> Expr:
-    """``power ** (1/step)`` with the root drawn into numerator and denominator."""
+    """``power ** (1/step)`` of what is ≥ 0, the root drawn into numerator and denominator."""
     hidden, atoms = hide_atoms(power, set())
-    return (hidden ** sympy.Rational(1, step)).xreplace(atoms)
+
+    def drawn(root: Expr) -> Expr:
+        # A denominator under a positive numerator is positive, whether or not its form shows it.
+        above, below = sympy.fraction(root.base)
+        return above**root.exp * below ** (-root.exp) if above.is_positive else root
+
+    root = hidden ** sympy.Rational(1, step)
+    return root.replace(_is_root, drawn).xreplace(atoms)
+
+
+def _is_root(expression: Expr) -> bool:
+    return isinstance(expression, sympy.Pow) and expression.exp.is_Integer is False
 
 
 def stable_root(root: Expr) -> Expr:
