@@ -29,8 +29,8 @@ from sympy import Add, Expr, Mul, Pow
 
 from derive.errors import DerivationError, TruestepError
 
-AGAIN = 0.05
-"""Seconds after which an interruption that was put off is repeated."""
+AGAIN = 1.0
+"""Seconds after which an interruption is repeated; what it interrupts may need some to clean up."""
 
 
 @dataclass(frozen=True)

@@ -116,8 +116,13 @@ def verified(source: Source, settings: Settings) -> Outcome:
 
     from derive.errors import TruestepError
     from verify import verify_layer
+    from verify.isolated import IMPORTER
 
     torch.set_num_threads(1)
+    try:
+        IMPORTER.start()  # it imports torch meanwhile
+    except TruestepError as error:
+        return Outcome(source.name, "failed", message=str(error))
     outcome, layer = generated(source)
     if layer is None:
         return outcome

@@ -1,15 +1,17 @@
-"""Generated text → module, as an import would do it, with tracebacks that show the text's lines."""
+"""Generated text → module, as an import would do it, with tracebacks that show the text's lines.
+
+text → gate.check → imported in another process → imported here
+"""
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import linecache
 import sys
 from types import ModuleType
-from typing import Any
 
+from codegen.gate import check
+from verify.isolated import IMPORTER
 from verify.results import VerificationError
 
 
@@ -17,7 +19,8 @@ def load_module(text: str, name: str) -> ModuleType:
     """Execute a generated module under a name that nothing else uses.
 
     Args:
-        text: The module's source text; it must pass the allow-list gate of ``codegen.gate``.
+        text: The module's source text; it must pass the allow-list gate of ``codegen.gate``, and
+            then be importable in a process of its own (:mod:`verify.isolated`).
         name: A readable part of the name.
 
     Returns:
@@ -25,13 +28,29 @@ def load_module(text: str, name: str) -> ModuleType:
         (tracebacks and ``inspect`` find its text). The same text gives the same module.
 
     Raises:
-        VerificationError: If the gate refuses the text or the text does not execute.
+        GateError: If the gate refuses the text.
+        VerificationError: If the text does not execute, there or here, or not alike.
     """
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     unique = f"truestep_generated_{name}_{digest}"
     if unique in sys.modules:
         return sys.modules[unique]
-    check_gate(text)
+    check(text)
+    promised = {definition.name for definition in IMPORTER.definitions(text, unique)}
+    module = execute(text, unique)
+    defined = {k for k, v in vars(module).items() if getattr(v, "__module__", "") == unique}
+    if not promised <= defined:
+        del sys.modules[unique]
+        raise VerificationError("the generated module defines other classes than when tried out")
+    return module
+
+
+def execute(text: str, unique: str) -> ModuleType:
+    """Execute a text that passed everything before.
+
+    Raises:
+        VerificationError: If it raises an error.
+    """
     file = f"<generated {unique}>"
     module = ModuleType(unique)
     module.__file__ = file
@@ -43,15 +62,3 @@ def load_module(text: str, name: str) -> ModuleType:
         del sys.modules[unique]
         raise VerificationError(f"the generated module does not import: {error!r}") from error
     return module
-
-
-def check_gate(text: str) -> None:
-    """Let ``codegen.gate`` judge the text before anything of it runs."""
-    gate: Any = importlib.import_module("codegen.gate") if gate_exists() else None
-    if gate is not None:
-        gate.check(text)
-
-
-def gate_exists() -> bool:
-    """Whether the code generator comes with a gate."""
-    return importlib.util.find_spec("codegen.gate") is not None
