@@ -22,12 +22,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from codegen import gate
+from verify.attention import AttentionSubject
+from verify.emitted_attention import CONFIGURATIONS, AttentionPlace
 from verify.emitted_language import Machine
-from verify.emitted_points import KINDS, LIMITS, MOST_ROOTS, Places, Point
+from verify.emitted_layer import KINDS, LayerPlace
+from verify.emitted_points import MOST_ROOTS, Place, Point
 from verify.emitted_values import Blank, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
-from verify.instances import sample_one
 from verify.residues import PRIME, NoRoot, Residues, Singular
 from verify.results import VerificationError
 from verify.sources import subjects
@@ -55,23 +57,22 @@ def filled(module: Module, point: Point) -> None:
         owner.held[key] = value
 
 
-def called(machine: Machine, name: str, point: Point) -> Exact:
+def called(machine: Machine, name: str, point: Point) -> tuple[Exact | None, ...]:
     """What a class gives at a point.
 
     Raises:
-        Refusal: If it is no module, or gives no tensor of the type of its input.
+        Refusal: If it is no module, or gives anything but tensors of numbers.
     """
     machine.ring, machine.steps = point.ring, 0
     module = machine.call(machine.names.get(name), point.arguments, point.keywords)
     if not isinstance(module, Module):
         raise Refusal(f"the text defines no module {name}")
     filled(module, point)
-    found = machine.call(module, point.inputs, {})
-    if not isinstance(found, Exact):
-        raise Refusal("forward returns no tensor of numbers")
-    if found.dtype != point.dtype:
-        raise Refusal(f"forward returns {found.dtype} for {point.dtype}")
-    return found.finite
+    result = machine.call(module, point.inputs, point.options)
+    found = result if isinstance(result, tuple) else (result,)
+    if not all(x is None or isinstance(x, Exact) for x in found):
+        raise Refusal("forward returns what is no tensor of numbers")
+    return found
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,12 @@ class Proof:
         points: How many points.
         bits: -log2 of a bound of the chance that a wrong text passes, for the class and choice of
             optional parameters where it is largest.
+        least: The same for a single point, whose branches no other may reach.
     """
 
     points: int
     bits: float
+    least: float
 
 
 class Prover:
@@ -93,18 +96,16 @@ class Prover:
 
     Args:
         subjects: The classes of the file, with what was derived for them.
-        instances: Instances a class and choice of optional parameters.
         seed: Where they are drawn from.
     """
 
-    def __init__(
-        self, subjects: Sequence[Subject], *, instances: int = len(KINDS), seed: int = 0
-    ) -> None:
-        """Nothing is drawn yet."""
-        self.subjects = tuple(subjects)
-        self.instances = instances
+    def __init__(self, subjects: Sequence[Subject], *, seed: int = 0) -> None:
+        """Nothing is drawn yet. The stages of an attention are judged together."""
+        self.subjects = tuple(
+            s for s in subjects if not isinstance(s, AttentionSubject) or s.part == "score"
+        )
         self.seed = seed
-        self.places: dict[tuple[Any, int, int], Places | None] = {}
+        self.places: dict[tuple[Any, int, int], Place | None] = {}
 
     @classmethod
     def of(cls, source: Any) -> Prover:
@@ -119,67 +120,92 @@ class Prover:
         """
         machine = read(text)
         found = [
-            [self.judge_place(machine, subject, index) for index in range(self.instances)]
+            [self.judge_place(machine, subject, index) for index in range(count_of(subject))]
             for subject in self.subjects
         ]
-        return Proof(sum(map(len, found)), min(map(sum, found)))
+        counted = [b for row in found for b in row if b is not None]
+        sums = [sum(b for b in row if b is not None) for row in found]
+        return Proof(sum(map(len, found)), min(sums), min(counted))
 
-    def judge_place(self, machine: Machine, subject: Subject, index: int) -> float:
+    def judge_place(self, machine: Machine, subject: Subject, index: int) -> float | None:
         """One instance: sizes that the class refuses are drawn again.
 
         Returns:
-            The bits of its point.
+            The bits of its point; ``None`` where it is not random.
 
         Raises:
             VerificationError: If it is not proved.
         """
-        for places in self.candidates(subject, index):
+        for place in self.candidates(subject, index):
             try:
-                return self.judge_points(machine, places)
+                return self.judge_points(machine, subject, place)
             except Raised as error:
                 if error.name != "ValueError":
                     raise Refusal(f"{subject.name} raises {error}") from error
         raise VerificationError(f"{subject.name} has no instance that it takes")
 
-    def candidates(self, subject: Subject, index: int) -> Iterator[Places]:
+    def candidates(self, subject: Subject, index: int) -> Iterator[Place]:
         """Instances of a kind that have few roots, drawn when they are first asked for."""
         for attempt in range(ATTEMPTS):
             key = (subject.key, index, attempt)
             if key not in self.places:
-                instance = sample_one(
-                    subject.derivation, index, self.seed, attempt, kinds=KINDS, limits=LIMITS
-                )
-                places = Places(subject, instance)
-                self.places[key] = places if places.roots() <= MOST_ROOTS else None
+                place = place_of(subject, index, self.seed, attempt)
+                self.places[key] = place if place.roots() <= MOST_ROOTS else None
             found = self.places[key]
             if found is not None:
                 yield found
 
-    def judge_points(self, machine: Machine, places: Places) -> float:
+    def judge_points(self, machine: Machine, subject: Subject, place: Place) -> float | None:
         """The first point at which the text's roots exist too.
 
         Raises:
             VerificationError: If the text's value there is another, or there is no such point.
         """
-        name = places.subject.name
-        where = f"{name} at {places.instance}"
-        for draws, point in enumerate(places.points(), 1):
+        where = f"{subject.name} at {place}"
+        for draws, point in enumerate(place.points(), 1):
             try:
-                found = called(machine, name, point)
+                found = called(machine, subject.name, point)
             except NoRoot:
                 continue
             except (Refusal, Singular, RecursionError) as error:
                 raise Refusal(f"{error}: {where}") from error
-            wrong = same(found, point.wanted)
+            wrong = differences(found, point)
             if wrong:
-                raise Refusal(f"another {wrong} than derived: {where}")
-            return bits(found, point, draws) if places.instance.generic else 0.0
+                raise Refusal(f"{wrong}: {where}")
+            return bits(found, point, draws) if place.generic else None
         raise Refusal(f"roots of what is not positive where derived ones are: {where}")
 
 
-def bits(found: Exact, point: Point, draws: int) -> float:
+def differences(found: Sequence[Exact | None], point: Point) -> str:
+    """What is another than derived, or ""."""
+    if [x is None for x in found] != [x is None for x in point.wanted]:
+        return f"forward returns {len(found)} things, not {len(point.wanted)}"
+    for x, wanted in zip(found, point.wanted, strict=True):
+        if x is None or wanted is None:
+            continue
+        if x.dtype != point.dtype:
+            return f"forward returns {x.dtype} for {point.dtype}"
+        wrong = same(x.finite, wanted)
+        if wrong:
+            return f"another {wrong} than derived"
+    return ""
+
+
+def place_of(subject: Subject, index: int, seed: int, attempt: int) -> Place:
+    """Where a class is judged."""
+    if isinstance(subject, AttentionSubject):
+        return AttentionPlace(subject, CONFIGURATIONS[index], attempt)
+    return LayerPlace(subject, index, seed, attempt)
+
+
+def count_of(subject: Subject) -> int:
+    """In how many kinds of places a class is judged."""
+    return len(CONFIGURATIONS) if isinstance(subject, AttentionSubject) else len(KINDS)
+
+
+def bits(found: Sequence[Exact | None], point: Point, draws: int) -> float:
     """-log2 of d 2^R D/P, where the derivative of a quotient has at most twice its degrees."""
-    degree = 2 * sum(found.degrees) + 2 * sum(point.wanted.degrees)
+    degree = 2 * sum(sum(x.degrees) for x in (*found, *point.wanted) if x is not None)
     spent = math.log2(max(degree, 1)) + point.ring.roots + point.spent + math.log2(draws)
     return max(0.0, math.log2(PRIME) - spent)
 
@@ -222,5 +248,5 @@ def emitted_stage(variants: Sequence[Subject], settings: Settings, record: Recor
     record.note(
         f"the file itself, read from its syntax tree, gives z̃ and its derivative at "
         f"{proof.points} points modulo a prime of 127 bits; a wrong one passes with chance below "
-        f"2^-{proof.bits:.0f}"
+        f"2^-{proof.bits:.0f}, one of them with chance below 2^-{proof.least:.0f}"
     )

@@ -77,7 +77,9 @@ class Limits:
 FLOATS = {"float16": (11, 16), "bfloat16": (8, 128), "float32": (24, 128), "float64": (53, 1024)}
 # A number that is positive counts as lying between its reciprocal and this.
 MODERATE = 2**60
-KINDS = {f"torch.{k}": Kind(k) for k in ["float16", "bfloat16", "float32", "float64", "int64", "bool"]}
+KINDS = {
+    f"torch.{k}": Kind(k) for k in ["float16", "bfloat16", "float32", "float64", "int64", "bool"]
+}
 
 
 def known(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
