@@ -375,7 +375,8 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
         # Autocast would round the squares to half precision, where they overflow.
         sums = lowering.name("energy")
         lowering.statements.append(
-            f"with {lowering.helper('_no_autocast')}({value.code}): {sums} = {call}"
+            f"with {lowering.helper('_no_autocast')}({value.code}): "
+            f"{sums} = {lowering.helper('_wide')}({call})"
         )
         call = sums
     out = tuple((s.out,) for s in w.slides)
