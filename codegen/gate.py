@@ -10,9 +10,16 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from derive.errors import TruestepError
+from codegen.gate_text import (
+    GateError,
+    check_definitions,
+    check_package,
+    check_scopes,
+    parsed,
+    refusal,
+)
 
-MAX_LENGTH = 1_000_000
+__all__ = ["GateError", "check", "check_package"]
 
 
 def words(text: str) -> frozenset[str]:
@@ -87,10 +94,6 @@ METHODS = TORCH | words("""
     """)
 
 
-class GateError(TruestepError):
-    """Emitted code that is not what a generated layer may be made of; a defect of the generator."""
-
-
 def check(text: str) -> None:
     """Refuse a text that is not plain generated PyTorch.
 
@@ -100,14 +103,23 @@ def check(text: str) -> None:
     Raises:
         GateError: With the line and what is not allowed there.
     """
-    if len(text) > MAX_LENGTH:
-        raise GateError(f"the generated code is longer than {MAX_LENGTH} characters")
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise GateError(f"the generated code is not valid Python: {error}") from None
+        check_tree(parsed(text))
+        check_scopes(text, BUILTINS)
+    except (RecursionError, MemoryError, SyntaxError) as error:
+        raise GateError(f"the generated code is refused: {error}") from None
+
+
+def check_tree(tree: ast.Module) -> None:
+    """Refuse a syntax tree with a node that does not stand in the tables.
+
+    Raises:
+        GateError: For the first of them.
+    """
+    check_definitions(tree)
     check_module(tree)
     known = BUILTINS | set(bound_names(tree))
+    own = own_attributes(tree)
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
         if not isinstance(node, NODES):
@@ -115,20 +127,17 @@ def check(text: str) -> None:
         if isinstance(node, ast.Name):
             check_name(node, parents[node], known)
         elif isinstance(node, ast.Attribute):
-            check_attribute(node, parents[node])
+            check_attribute(node, parents[node], own)
+        elif isinstance(node, ast.Subscript):
+            check_item(node)
         elif isinstance(node, ast.Call):
             check_call(node)
+        elif isinstance(node, ast.AnnAssign):
+            check_annotation(node.annotation)
         elif isinstance(node, ast.FunctionDef):
             check_function(node)
         elif isinstance(node, ast.ClassDef):
             check_class(node, tree)
-
-
-def refusal(node: ast.AST, problem: str) -> GateError:
-    """An error at a node's line."""
-    return GateError(
-        f"the generated code is refused, line {getattr(node, 'lineno', '?')}: {problem}"
-    )
 
 
 def check_module(tree: ast.Module) -> None:
@@ -142,8 +151,8 @@ def check_module(tree: ast.Module) -> None:
             if ast.unparse(node) not in IMPORTS:
                 raise refusal(node, f"`{ast.unparse(node)}` is not an allowed import")
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            if node.value is None or not is_literal(node.value):
-                raise refusal(node, "only literals may be assigned in a module")
+            if not is_constant(node):
+                raise refusal(node, "only literals may be assigned to names in a module")
         elif not isinstance(node, ast.ClassDef | ast.FunctionDef) and not (
             place == 0 and is_text(node)
         ):
@@ -151,6 +160,13 @@ def check_module(tree: ast.Module) -> None:
     for part in ast.walk(tree):
         if isinstance(part, ast.Import | ast.ImportFrom) and part not in tree.body:
             raise refusal(part, "an import within code is not allowed")
+
+
+def is_constant(node: ast.Assign | ast.AnnAssign) -> bool:
+    """Whether a statement gives names a literal; an attribute may belong to somebody else."""
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    named = all(isinstance(target, ast.Name) for target in targets)
+    return named and node.value is not None and is_literal(node.value)
 
 
 def is_literal(node: ast.expr) -> bool:
@@ -208,13 +224,29 @@ def check_name(node: ast.Name, parent: ast.AST, known: frozenset[str] | set[str]
         raise refusal(node, "`super` may only be called")
 
 
-def check_attribute(node: ast.Attribute, parent: ast.AST) -> None:
+def own_attributes(tree: ast.Module) -> frozenset[str]:
+    """What ``self`` may be asked for: what the file defines, and two things of every module."""
+    names = {"register_parameter", "training"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return frozenset(names)
+
+
+def check_attribute(node: ast.Attribute, parent: ast.AST, own: frozenset[str]) -> None:
     """What a module holds or a tensor offers must stand in the tables above.
 
     Raises:
-        GateError: If the attribute is not in the tables, or a module is used as a value.
+        GateError: If the attribute is not in the tables, is assigned elsewhere than in ``self``,
+            or a module is used as a value.
     """
     owner = ast.unparse(node.value) if isinstance(node.value, ast.Name | ast.Attribute) else ""
+    if not isinstance(node.ctx, ast.Load) and owner != "self":
+        raise refusal(node, f"`{owner}.{node.attr}` may not be assigned")
     if owner in MEMBERS:
         if node.attr not in MEMBERS[owner]:
             raise refusal(node, f"`{owner}.{node.attr}` is not allowed")
@@ -225,13 +257,21 @@ def check_attribute(node: ast.Attribute, parent: ast.AST) -> None:
         if node.attr != "__init__" or not isinstance(parent, ast.Call):
             raise refusal(node, f"`super().{node.attr}` is not allowed")
         return
-    if node.attr.startswith("__"):
+    # A tensor or layer that `self` holds has weight and bias, beside what all tensors offer.
+    held = METHODS | {"bias", "weight"} if owner.startswith("self.") else METHODS
+    allowed = own if owner == "self" else held
+    if node.attr.startswith("__") or node.attr not in allowed:
         raise refusal(node, f"the attribute `{node.attr}` is not allowed")
-    if owner != "self" and not owner.startswith("self.") and node.attr not in METHODS:
-        raise refusal(node, f"the attribute `{node.attr}` is not allowed")
-    called = isinstance(parent, ast.Call) and parent.func is node
-    if owner.startswith("self.") and called and node.attr not in METHODS:
-        raise refusal(node, f"the method `{node.attr}` is not allowed")
+
+
+def check_item(node: ast.Subscript) -> None:
+    """Elements are read; only those of a list that the code made itself may be assigned.
+
+    Raises:
+        GateError: If an element of anything but a plain name is assigned.
+    """
+    if not isinstance(node.ctx, ast.Load) and not isinstance(node.value, ast.Name):
+        raise refusal(node, "an element of this may not be assigned")
 
 
 def check_call(node: ast.Call) -> None:
@@ -266,16 +306,21 @@ def check_function(node: ast.FunctionDef) -> None:
         check_annotation(annotation)
 
 
+TYPES = (
+    ast.Name | ast.Attribute | ast.Subscript | ast.Tuple | ast.List | ast.BinOp | ast.BitOr
+    | ast.Constant | ast.expr_context
+)  # fmt: skip
+
+
 def check_annotation(annotation: ast.expr | None) -> None:
     """Names, attributes, ``|`` and ``[]``, so that evaluating it as a type is harmless.
 
     Raises:
-        GateError: If the annotation holds a call, or a constant but ``None`` and ``...``.
+        GateError: If the annotation holds anything else, or a constant but ``None`` and ``...``.
     """
     for part in ast.walk(annotation) if annotation is not None else ():
-        if isinstance(part, ast.Call) or (
-            isinstance(part, ast.Constant) and part.value not in (None, ...)
-        ):
+        value = part.value if isinstance(part, ast.Constant) else None
+        if not isinstance(part, TYPES) or value not in (None, ...):
             raise refusal(part, "an annotation may only name types")
 
 
@@ -292,8 +337,8 @@ def check_class(node: ast.ClassDef, tree: ast.Module) -> None:
         raise refusal(node, "the base of a class is nn.Module or a class of the file")
     for part in node.body:
         if isinstance(part, ast.Assign | ast.AnnAssign):
-            check_annotation(part.annotation if isinstance(part, ast.AnnAssign) else None)
-            if part.value is not None and not is_literal(part.value):
-                raise refusal(part, "only literals may be assigned in a class")
+            annotated = isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+            if not is_constant(part) and not (annotated and part.value is None):
+                raise refusal(part, "only literals may be assigned to names in a class")
         elif not isinstance(part, ast.FunctionDef) and not is_text(part):
             raise refusal(part, f"a {type(part).__name__} is not allowed in a class")

@@ -112,12 +112,11 @@ def write(files: dict[Path, str], out: Path, force: bool, *, prune: bool) -> dic
     """Write what differs; nothing is imported where nothing does."""
     if building.up_to_date(files, out, prune=prune):
         return {"changed": [], "unchanged": sorted(map(str, files)), "removed": []}
-    from codegen.gate import check
+    from codegen.gate import check, check_package
     from codegen.write import write_all
 
     for path, text in files.items():
-        if path != building.INIT:
-            check(text)
+        (check_package if path == building.INIT else check)(text)
     written = write_all(files, out, force, prune=prune)
     return {
         "changed": sorted(map(str, written.changed)),
