@@ -228,9 +228,8 @@ def judge_instance(subject: Subject, instance: Instance, gauge: bool) -> tuple[s
         The reason of a failure or ``""``, how many draws it took, and how many radicands.
 
     Raises:
-        Singular: If the layer has no gauge at these sizes, or a size that stands under a root is no
-            square modulo p, whatever is drawn.
-        VerificationError: If no draw will do.
+        Singular: If the layer has no gauge at these sizes, a size that stands under a root is no
+            square modulo p, whatever is drawn, or so many roots are needed that no draw has all.
     """
     singular = 0
     seen: set[int] = set()
@@ -251,9 +250,7 @@ def judge_instance(subject: Subject, instance: Instance, gauge: bool) -> tuple[s
         if reason and point.field.tainted:
             continue
         return reason, attempt + 1, len(point.field.roots)
-    raise VerificationError(
-        f"no residues of {DRAWS} draws give every root of {subject.name}: {instance}"
-    )
+    raise Singular(f"no residues of {DRAWS} draws give every root at these sizes")
 
 
 def bits(subject: Subject, instance: Instance, draws: int, roots: int) -> float:
@@ -272,7 +269,9 @@ def bits(subject: Subject, instance: Instance, draws: int, roots: int) -> float:
 
 
 def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple[float, float]:
-    """Judge as many instances as wanted, passing over sizes at which the layer is singular.
+    """Judge as many instances as wanted, or more where each of them proves little.
+
+    Sizes at which the layer is singular are passed over.
 
     Returns:
         The bits of the weakest instance and of all together.
@@ -299,8 +298,10 @@ def judge_subject(subject: Subject, settings: Settings, record: Record) -> tuple
             record.instances += 1
             record.judge(1.0 if reason else 0.0, 0.0, reason, Place(subject, instance))
             found.append(bits(subject, instance, draws, roots))
-            if len(found) == wanted:
+            if len(found) >= wanted and sum(found) >= TOLERANCES.exact_bits:
                 return min(found), sum(found)
+        if len(found) >= wanted:
+            return min(found), sum(found)
     raise VerificationError(
         f"only {len(found)} of {wanted} instances of {subject.name} are regular"
     )
