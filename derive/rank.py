@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sympy import Expr
+from sympy import Add, Expr, Pow, log, preorder_traversal
 
 from derive import grammar as g
 from derive.errors import DerivationError
@@ -111,15 +111,33 @@ def hyper_values(program: Program) -> dict[str, Any]:
 def random_tensors(
     program: Program, sizes: dict[str, int], rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Normal random inputs and parameters over logical axes; tokens uniform in their range."""
+    """Normal random inputs and parameters over logical axes; tokens uniform in their range.
+
+    What stands alone under a root or a logarithm, as a given variance does, is positive.
+    """
     tensors: dict[str, Any] = {}
     for tensor in (*program.inputs, *program.parameters):
         shape = tuple(sizes[x.size] for x in tensor.letters)
         if tensor.kind == "token":
             tensors[tensor.name] = rng.integers(0, token_range(program, tensor.name, sizes), shape)
         else:
-            tensors[tensor.name] = rng.standard_normal(shape)
+            values = rng.standard_normal(shape)
+            if tensor.kind == "input" and needs_positive(program, tensor.name):
+                values = np.abs(values)
+            tensors[tensor.name] = values
     return tensors
+
+
+def needs_positive(program: Program, name: str) -> bool:
+    """Whether an input stands alone under a root or a logarithm, as a given variance does."""
+    for line in program.lines:
+        for node in preorder_traversal(line.value):
+            root = isinstance(node, Pow) and node.exp.is_Rational and not node.exp.is_Integer
+            if root or isinstance(node, log):
+                terms = Add.make_args(node.args[0])
+                if any(isinstance(t, type(r)) and t == r for t in terms for r in reads(t, name)):
+                    return True
+    return False
 
 
 def token_range(program: Program, name: str, sizes: dict[str, int]) -> int:

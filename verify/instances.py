@@ -14,14 +14,13 @@ from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
-import sympy
 from hypothesis import strategies as st
 
 from derive.derivation import Derivation
 from derive.errors import DerivationError
-from derive.nodes import Letter, reads
+from derive.nodes import Letter
 from derive.program import Program
-from derive.rank import token_range
+from derive.rank import needs_positive, token_range
 from verify.fitting import SizeDraw, Source
 from verify.tolerances import volume
 
@@ -178,18 +177,6 @@ def draw_tensors(
                 values = np.abs(values)
         tensors[tensor.name] = np.asarray(values)
     return tensors
-
-
-def needs_positive(program: Program, name: str) -> bool:
-    """Whether an input stands alone under a root or a logarithm, as a given variance does."""
-    for line in program.lines:
-        for node in sympy.preorder_traversal(line.value):
-            root = isinstance(node, sympy.Pow) and node.exp.is_Rational and not node.exp.is_Integer
-            if root or isinstance(node, sympy.log):
-                terms = sympy.Add.make_args(node.args[0])
-                if any(isinstance(t, type(r)) and t == r for t in terms for r in reads(t, name)):
-                    return True
-    return False
 
 
 def fitting_sizes(
