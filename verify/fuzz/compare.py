@@ -14,7 +14,7 @@ from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.evaluate import Evaluator
 from derive.rank import with_lines
-from verify.fuzz.expect import CLOSE, Character, coefficients, scaled
+from verify.fuzz.expect import CLOSE, Character, coefficients, kappas, scaled
 from verify.fuzz.measure import Measured, activation, jacobian, self_blocks, without
 from verify.fuzz.points import Point
 from verify.fuzz.tree import Layer
@@ -145,11 +145,12 @@ def compare_module(
     except Exception as error:
         yield f"module: {type(error).__name__}", repr(error)
         return
-    regular = regular_sites(measured.own)
-    if not bool(torch.isfinite(ran.z[regular]).all()):
-        yield "module: not finite", "z̃ is not finite at a regular site"
+    if not bool(torch.isfinite(ran.z).all()):
+        yield "module: not finite", "z̃ is not finite"
         return
+    regular = regular_sites(measured.own)
     if correction.ansatz == "input map":
+        regular = regular & moved_by_scale(layer, absent, point, measured)
         rate = rate_of(layer, absent, point, ran, regular, character)
         yield from compare_input_map(layer, absent, point, ran, regular, rate, character)
     else:
@@ -166,6 +167,16 @@ def regular_sites(own: Tensor) -> Tensor:
     """Sites whose kernel is not singular."""
     values = torch.linalg.eigvalsh(own)
     found: Tensor = values[:, 0] > SINGULAR * values.max()
+    return found
+
+
+def moved_by_scale(
+    layer: Layer, absent: frozenset[str], point: Point, measured: Measured
+) -> Tensor:
+    """Sites whose κ is larger than without any input, so that a factor on the input changes it."""
+    still = kappas(layer, absent, point, 0.0).nan_to_num(0.0)
+    kappa = measured.own[:, 0, 0]
+    found: Tensor = (kappa - still).abs() > SINGULAR * kappa.abs().max()
     return found
 
 

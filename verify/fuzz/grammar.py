@@ -21,6 +21,7 @@ from verify.fuzz.tree import (
     Sum,
     Tensor,
     Window,
+    explicit,
     free_letters,
     index_letters,
     names_in,
@@ -192,6 +193,7 @@ class Grammar(Workshop):
             value = Mul((self.parameter([row]), read))
         if self.flip(0.25):
             value = Sum((value, self.parameter([row], wanted="b")))
+        value = explicit(value)
         self.keep(left, self.bent(value) if self.flip(0.3) else value)
 
     def normalised(self, signal: Signal, free: list[str]) -> None:
@@ -225,7 +227,7 @@ class Grammar(Workshop):
         if way <= 8:
             return Fun(self.pick(ODD), (node,))
         square = Pow(node, 2)
-        if way == 9:
+        if way == 9 and isinstance(node, Read):
             return Fun("exp", (Mul((Const("-0.5"), square)),))
         if way == 10:
             return Fun("sqrt", (Sum((square, Const("1"))),))
@@ -234,7 +236,7 @@ class Grammar(Workshop):
         if way == 12:
             return Fun("max", (node, self.pick((Const("0.5"), Const("-0.25")))))
         if way == 13:
-            return Div(node, Sum((Const("1"), Pow(self.apart(node), 2))))
+            return Div(node, Sum((Const("1"), Pow(explicit(self.apart(node)), 2))))
         return Fun("exp", (Mul((Const("0.5"), Fun("tanh", (node,)))),))
 
     def apart(self, node: Node) -> Node:
@@ -244,31 +246,40 @@ class Grammar(Workshop):
     # -------------------------------------------------------------- the output
     def output(self, left: list[str]) -> Node:
         """A sum of terms, perhaps bent or gated; every letter of the left side occurs."""
-        terms = [self.term(left, True)]
-        while self.flip(0.3) and len(terms) < 3:
-            terms.append(self.term(left, self.flip(0.8)))
+        way = self.source.integer(1, 100)
+        plain = way > 12
+        terms = [self.term(left, True, plain)]
+        while self.flip(0.3 if plain else 0.1) and len(terms) < 3:
+            terms.append(self.term(left, self.flip(0.8), plain))
         if self.flip(0.55):
             terms.append(self.bias(left))
         terms += self.residual(left)
         value: Node = Sum(tuple(self.shuffled(terms))) if len(terms) > 1 else terms[0]
-        if self.flip(0.08):
-            value = self.bent(value)
-        elif self.flip(0.04):
-            gate = self.term(left, True)
-            value = Mul((value, Fun("sigmoid", (self.apart(gate),))))
+        if way <= 8:
+            value = self.bent(explicit(value))
+        elif not plain:
+            gate = explicit(self.apart(self.term(left, True, False)))
+            value = Mul((explicit(value), Fun("sigmoid", (gate,))))
         return self.complete(value, left)
 
-    def term(self, left: list[str], moved: bool) -> Node:
-        """A product of signals and parameters, summed over what the left side lacks."""
+    def term(self, left: list[str], moved: bool, plain: bool) -> Node:
+        """A product of signals and parameters, summed over what the left side lacks.
+
+        Args:
+            left: The letters of the left side.
+            moved: Whether it holds a parameter.
+            plain: Whether it may be long; what goes into a function stays short.
+        """
         factors: list[Node] = []
         free: list[str] = []
-        for _ in range(self.pick((0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3))):
+        counts = (0, 1, 1, 1, 1, 1, 1, 1, 2, 2, 3) if plain else (1,)
+        for _ in range(self.pick(counts)):
             signal = self.pick(self.signals)
             twice = signal.name in set().union(*(names_in(f) for f in factors), set())
             read, more = self.read(signal, left, fresh=twice and self.flip(0.6))
-            factors.append(self.read_factor(read))
+            factors.append(self.read_factor(read) if plain else read)
             free += [x for x in more if x not in free]
-        for _ in range(self.pick((1, 1, 1, 1, 1, 1, 2)) if moved else 0):
+        for _ in range(self.pick((1, 1, 1, 1, 1, 1, 2) if plain else (1,)) if moved else 0):
             factors.append(self.weight(left, free))
         if not factors:
             factors.append(self.read_factor(self.read(self.signals[0], left)[0]))
@@ -385,6 +396,7 @@ class Grammar(Workshop):
                 more.append(self.parameter(units, wanted="b"))
             if rest:
                 more += self.over_sites(rest)
+            value = explicit(value)
             value = Sum((value, *more)) if self.flip(0.5) else Mul((value, *more))
         names = {t.name for t in self.tensors.values() if t.kind == "parameter"}
         pending, seen = set(names_in(value)), set()

@@ -14,6 +14,7 @@ from sympy import Integer, Symbol
 
 from codegen import NothingToGenerate, generate
 from codegen.gate import check
+from derive.budget import TooLargeError
 from derive.correction import RADIUS, Correction
 from derive.derivation import Derivation, derive_variants
 from derive.errors import DerivationError, SpecError, TruestepError
@@ -28,11 +29,12 @@ from verify.fuzz.tree import Layer
 from verify.instances import Seeded
 from verify.results import STAGES
 
-QUICK = ("symbolic", "exact", "numeric", "order")
+QUICK = ("symbolic", "certificate", "numeric", "order")
 THOROUGH_EVERY = 8
 """One layer in so many goes through every stage, the others through the quick ones."""
 FILE = "fuzzed.toml"
 
+BUDGET = "more terms than a derivation may have"
 RULES = {
     r"K\(s,s\) is \w+": "the kernel is of another kind",
     r"κ depends on the parameters": "κ depends on the parameters",
@@ -49,9 +51,13 @@ RULES = {
     r"no parameter has a constant": "there is nothing to split",
     r"every parameter has a constant": "there is nothing to split",
     r"K\(s,s\) has rank": "K(s,s) loses rank",
+    r"(.*: )?(a product would|the expression has more|the letters of a sum)": BUDGET,
 }
 """How a refusal may begin, and what it is counted as; any other reason is a finding."""
-BLOCKED = "the input stands inside a function or a denominator"
+
+
+LIMITS = ("a token may index one plain axis of a tensor with plain axes",)
+"""What the generator says that it cannot write."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +196,12 @@ class Judgement:
                 if characterise(self.layer, absent, self.source)[0].kind == "zero":
                     self.verdict.kinds.append("zero")
                     return
+        if isinstance(error, TooLargeError):
+            self.verdict.refused.append(("the layer", BUDGET))
+            return
+        if str(error) in LIMITS:
+            self.verdict.refused.append(("the layer", str(error)))
+            return
         self.verdict.found(f"derive: {stem(str(error))}", str(error))
 
     def single(self) -> tuple[frozenset[str], ...]:
@@ -250,7 +262,7 @@ class Judgement:
             self.verdict.offered.append((name, correction.exactness))
             return
         rule = next((v for k, v in RULES.items() if re.match(k, correction.reason)), "")
-        if wanted is True:
+        if wanted is True and rule != BUDGET:
             self.verdict.found(f"withheld: {name}", f"{correction.reason}; measured {c}")
         elif not rule:
             self.verdict.found(f"refusal: {name}", correction.reason)
