@@ -166,15 +166,18 @@ class AttentionSubject(Subject):
         names = tuple(t.name for t in self.program.inputs)
         return Probe(StageCall(attention, self.part), parameters, names)
 
-    def example(self, instance: Instance) -> Example | None:
-        """Self-attention of the whole module; the score's subject speaks for all stages."""
-        if self.part != "score":
-            return None
+    @property
+    def speaks(self) -> bool:
+        """The score's subject speaks for all stages."""
+        return self.part == "score"
+
+    def example(self, instance: Instance, tolerance: float) -> Example:
+        """Self-attention of the whole module."""
         tokens = torch.from_numpy(instance.tensors["x"])
         sizes = tuple(int(instance.symbols[k]) for k in ("embed_dim", "num_heads"))
         keywords = {"bias": not self.absent, "batch_first": True}
         inputs = (tokens, tokens, tokens)
-        return Example(self.type, sizes, inputs, (True,) * 3, True, 0.0, keywords)
+        return Example(self.type, sizes, inputs, (True,) * 3, True, tolerance, keywords)
 
     def parameter_name(self, tensor: Tensor) -> str:
         """The probe keeps parameters under their names in the formula."""

@@ -72,7 +72,7 @@ def compared(judgement: Judgement, place: Place) -> Iterator[str]:
     """What was measured and what was expected, where they differ most."""
     entries = judgement.entries
     if entries is None:
-        yield f"  deviation {judgement.error:.3g}, where {judgement.tolerance:.3g} is tolerated"
+        yield f"  deviation {judgement.error:.3g}, where {judgement.tolerance:.0e} is tolerated"
         return
     if entries.measured.shape != entries.expected.shape:
         yield f"  measured  {entries.measured.shape}"
@@ -87,7 +87,7 @@ def compared(judgement: Judgement, place: Place) -> Iterator[str]:
     yield f"  expected  {entries.expected[worst]:.12g}"
     yield f"  where     {named(entries, worst, place)}"
     yield (
-        f"            differs most, by {apart[worst]:.3g} where {judgement.tolerance:.3g} is "
+        f"            differs most, by {apart[worst]:.3g} where {judgement.tolerance:.0e} is "
         f"tolerated; {wrong} of {apart.size} entries do"
     )
 

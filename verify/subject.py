@@ -131,11 +131,13 @@ class Subject:
             keywords["radius"] = instance.radius
         return {**keywords, "dtype": torch.float64}
 
-    def example(self, instance: Instance) -> Example | None:
-        """The class as its contracts see it; ``None`` where another subject speaks for it.
+    @property
+    def speaks(self) -> bool:
+        """Whether the contracts of the class are judged on this subject of it."""
+        return True
 
-        Values of order one differ by as much as the case says; that is filled in later.
-        """
+    def example(self, instance: Instance, tolerance: float) -> Example:
+        """The class as its contracts see it."""
         keywords = {k: v for k, v in self.keywords(instance).items() if k != "dtype"}
         axes = [tensor.axes[:1] for tensor in self.program.inputs]
         first = ((self.program.output.letters[0],),)
@@ -145,7 +147,7 @@ class Subject:
             self.inputs(instance),
             tuple(found == first for found in axes),
             independent(self.program),
-            0.0,
+            tolerance,
             keywords,
         )
 

@@ -9,6 +9,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
+SUITE = ROOT / "examples" / "test_own_layer.py"
 
 
 def run(name: str, *arguments: str | Path) -> str:
@@ -38,6 +39,19 @@ def test_convolutional_digits(tmp_path: Path) -> None:
     text = run("digits.py", "--quick", "--conv", "--picture", tmp_path / "curves.png")
     assert "PatchNorm − plain" in text
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_test_suite_of_an_own_layer() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", SUITE],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    assert not any(word in done.stdout for word in ("skipped", "xfailed", "deselected"))
 
 
 def test_own_layer(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from verify.contracts import compilers, life, transforms
 from verify.contracts.example import Example
 from verify.instances import GRADIENTS
 from verify.order import GENERIC
-from verify.stage import Case, Record, Settings, cases
+from verify.stage import Record, Settings, cases
 from verify.subject import Subject
 
 INSTANCES = 2
@@ -84,14 +84,6 @@ def broken(contract: Contract, example: Example) -> str:
     return ""
 
 
-def example_of(subject: Subject, case: Case, settings: Settings) -> Example | None:
-    """The class at a case's sizes; ``None`` where another subject of the class speaks for it."""
-    found = subject.example(case.instance)
-    if found is None:
-        return None
-    return replace(found, tolerance=case.tolerance, twin=settings.twin)
-
-
 def judge(
     contracts: Mapping[str, Contract],
     variants: Sequence[Subject],
@@ -101,11 +93,10 @@ def judge(
 ) -> None:
     """Every contract that applies, for each choice of optional parameters."""
     held: set[str] = set()
-    for subject in variants:
+    for subject in (s for s in variants if s.speaks):
         for case in cases(subject, settings, record, kinds=GENERIC, limits=GRADIENTS, count=count):
-            example = example_of(subject, case, settings)
-            if example is None:
-                continue
+            example = subject.example(case.instance, case.tolerance)
+            example = replace(example, twin=settings.twin)
             for name, contract in contracts.items():
                 if not contract.applies(example):
                     continue
