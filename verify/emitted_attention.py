@@ -1,4 +1,4 @@
-"""Attention modules as places where their emitted file is judged: the whole forward, option by option.
+"""Attention modules as places where their file is judged: the whole forward, option by option.
 
 What is wanted is put together from the derived stages as the layer's formulas say, with the extra
 tokens and masks of ``nn.MultiheadAttention``:
@@ -172,7 +172,7 @@ class AttentionPlace(Place):
         """Query, key and value as (n, t or u, j); each token's own roots exist."""
         c = self.configuration
         lengths = (c.queries, c.keys, c.keys)
-        found = []
+        found: list[Exact] = []
         for name, length, width in zip(("query", "key", "value"), lengths, c.widths, strict=True):
             if c.shared == "all" and found:
                 found.append(found[0])
@@ -344,7 +344,7 @@ class ExactAttention:
         return stacked(parts, lambda arrays: np.concatenate(arrays, axis=1))
 
     def weights(self, q: Exact, k: Exact) -> Exact:
-        """w (n, h, t, u) over all keys."""
+        """W (n, h, t, u) over all keys."""
         c = self.place.configuration
         program, correction = self.between(self.place.stages["score"])
         tensors = {"q": q, "k": k}
@@ -353,7 +353,7 @@ class ExactAttention:
         sizes = {program.letters[x].size: size for x, size in order.items()}
         layer = ExactLayer(program, correction, self.ring, sizes, {}, tensors)
         reader = layer.interpreter(tensors)
-        s = reader.over(program.output.value, program.output.letters)
+        s: Exact = reader.over(program.output.value, program.output.letters)
         if c.option("score_gauge"):
             s = s * layer.factor(layer.held(reader))
         more = k.shape[1] - c.keys

@@ -84,7 +84,7 @@ class LayerPlace(Place):
             tuple(self.subject.arguments(self.instance)),
             self.keywords(symbols, radius, ring),
             {names[t.name].torch: self.stored(t, tensors) for t in self.program.parameters},
-            tuple(self.stored(t, tensors) for t in self.program.inputs),
+            tuple(self.given(t, tensors) for t in self.program.inputs),
             {},
             (z.moved(lambda a: to_storage(a, output_tensor(self.program), sizes)),),
             draw.dtype,
@@ -101,12 +101,16 @@ class LayerPlace(Place):
         fibre = tensor.kind == "input" and draw.dtype == "float32"
         return draw.tensor(given.shape, summed_axes(self.program, tensor) if fibre else ())
 
-    def stored(self, tensor: Tensor, tensors: dict[str, Any]) -> Exact | Whole:
+    def stored(self, tensor: Tensor, tensors: dict[str, Any]) -> Exact:
         """A tensor as the module holds it."""
-        value, sizes = tensors[tensor.name], self.instance.sizes
+        value: Exact = tensors[tensor.name]
+        return value.moved(lambda a: to_storage(a, tensor, self.instance.sizes))
+
+    def given(self, tensor: Tensor, tensors: dict[str, Any]) -> Exact | Whole:
+        """An input as the module is given it."""
         if tensor.kind == "token":
-            return Whole(to_storage(value, tensor, sizes))
-        return value.moved(lambda a: to_storage(a, tensor, sizes))  # type: ignore[no-any-return]
+            return Whole(to_storage(tensors[tensor.name], tensor, self.instance.sizes))
+        return self.stored(tensor, tensors)
 
     @property
     def program(self) -> Program:

@@ -12,7 +12,7 @@ import numpy as np
 
 from verify.exact_array import Exact, Refusal, Whole
 from verify.exact_products import matmul
-from verify.exact_torch import Device, Kind, exact
+from verify.exact_table import Device, Kind, exact
 from verify.residues import PRIME, Residues
 
 PLAIN: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -49,7 +49,7 @@ def combine(ring: Residues, op: ast.operator, a: Any, b: Any) -> Any:
         return tensors(ring, op, a, b)
     if isinstance(a, Whole) or isinstance(b, Whole):
         return whole_tensors(op, a, b)
-    if isinstance(op, ast.Add) and isinstance(a, tuple | list) and type(a) is type(b):
+    if isinstance(op, ast.Add) and type(a) in (tuple, list) and type(a) is type(b):
         return a + b
     if isinstance(op, ast.Mult) and isinstance(b, tuple | list) and isinstance(a, int):
         a, b = b, a

@@ -24,8 +24,8 @@ from derive.corrections import Correction
 from derive.errors import DerivationError
 from derive.program import Program
 from verify.exact_array import Array, Exact, Whole, constant, larger, objects, stacked
+from verify.exact_elementwise import masked_fill, where
 from verify.exact_products import cholesky, cholesky_ex, solve_triangular
-from verify.exact_torch import masked_fill, where
 from verify.interpret import Interpreter
 from verify.layout import from_sites_by_units, sites_by_units
 from verify.residues import PRIME, Residues

@@ -11,11 +11,19 @@ from verify.exact_array import Refusal
 
 LARGEST_DENOMINATOR = 10**6
 INITIAL = frozenset(
-    """
-    nn.init.constant_ nn.init.kaiming_normal_ nn.init.kaiming_uniform_ nn.init.normal_
-    nn.init.ones_ nn.init.trunc_normal_ nn.init.uniform_ nn.init.xavier_normal_
-    nn.init.xavier_uniform_ nn.init.zeros_
-    """.split()
+    f"nn.init.{name}_"
+    for name in (
+        "constant",
+        "kaiming_normal",
+        "kaiming_uniform",
+        "normal",
+        "ones",
+        "trunc_normal",
+        "uniform",
+        "xavier_normal",
+        "xavier_uniform",
+        "zeros",
+    )
 )
 
 

@@ -7,7 +7,6 @@ of the classes here or a tensor of :mod:`verify.exact_array`.
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 
 from verify.exact_array import Exact, Refusal, Whole
-from verify.exact_torch import ATTRIBUTES, KINDS, TABLE, Device, Factored, Limits, integers
+from verify.exact_table import ATTRIBUTES, KINDS, TABLE, Device, Factored, Limits, integers
 
 NAMESPACES = frozenset(["torch", "torch.linalg", "nn", "nn.init", "F", "math", "torch.Tensor"])
 # Whatever a file may import, and what it binds.
@@ -201,8 +200,6 @@ def member(name: str) -> Any:
     """
     if name in KINDS:
         return KINDS[name]
-    if name == "math.inf":
-        return math.inf
     known = (*NAMESPACES, "nn.Module", "nn.Parameter", "torch.empty")
     if name in TABLE or name in known:
         return Named(name)

@@ -30,7 +30,7 @@ HALF = frozenset(["float16", "bfloat16"])
 PRODUCT = operator.mul
 
 
-class Refusal(VerificationError):
+class Refusal(VerificationError):  # noqa: N818 - a verdict, with its reason
     """Something that the exact reading of an emitted file does not know or does not allow."""
 
 
@@ -220,7 +220,7 @@ class Exact:
         return replace(self, value=value, tangent=tangent, infinite=infinite)
 
     def exp(self) -> Exact:
-        """exp(a); d exp(a) = exp(a) da; exp(-∞) = 0."""
+        """e^a; d e^a = e^a da; e^-∞ = 0."""
         if self.infinite is not None:
             if (self.infinite > 0).any():
                 raise Refusal("the exponential of an infinite number")
@@ -228,7 +228,7 @@ class Exact:
         return self.mapped(self.ring.exponential, lambda _, result: result)
 
     def log(self) -> Exact:
-        """log(a); d log(a) = da/a."""
+        """The natural logarithm; d log a = da/a."""
         return self.mapped(self.ring.log, lambda a, _: self.ring.inverse(a))
 
     def signs(self) -> Array:
@@ -244,7 +244,7 @@ class Exact:
         return self.times_sign(1, -1)
 
     def relu(self) -> Exact:
-        """max(a, 0); d relu(a) = Step(a) da."""
+        """max(a, 0); its derivative is Step(a) da."""
         return self.times_sign(1, 0)
 
     def sigmoid(self) -> Exact:
@@ -252,7 +252,7 @@ class Exact:
         return self.mapped(self.ring.sigmoid, lambda _, s: s * (1 - s))
 
     def erf(self) -> Exact:
-        """erf(a); d erf(a) = 2/√π exp(-a²) da."""
+        """The error function; d erf a = 2/√π e^(-a²) da."""
         r = self.ring
         scale = 2 * r.power(r.pi(), Fraction(-1, 2))
         return self.mapped(r.erf, lambda a, _: scale * r.exponential(-a * a % r.modulus))

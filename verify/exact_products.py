@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from verify.exact_array import Array, Exact, Refusal, Whole, multilinear, objects, stacked
-from verify.exact_torch import Factored, exact, integers, known, real
+from verify.exact_table import Factored, exact, integers, known, real
 from verify.residues import PRIME, Residues, Singular
 
 
@@ -50,10 +50,11 @@ def with_bias(z: Exact, bias: Any, axis: int) -> Exact:
     if bias is None:
         return z
     of_one_type(z, bias)
-    if real(bias).shape != (z.shape[axis],):
-        raise Refusal(f"a bias of shape {bias.shape} for {z.shape[axis]} outputs")
+    added = real(bias)
+    if added.shape != (z.shape[axis],):
+        raise Refusal(f"a bias of shape {added.shape} for {z.shape[axis]} outputs")
     shape = (-1, *(1,) * (len(z.shape) - 1 - axis))
-    return z + bias.moved(lambda b: b.reshape(shape))
+    return z + added.moved(lambda b: b.reshape(shape))
 
 
 @known("F.linear")
@@ -146,8 +147,10 @@ def convolution(count: int, names: str) -> None:
         w = grouped_weight(real(weight), groups, count)
         given = grouped_input(given, groups, w.shape[2])
         kernel = w.shape[3:]
-        reach = [s + 2 * p - d * (k - 1) - 1
-                 for s, p, d, k in zip(given.shape[3:], pads, gaps, kernel, strict=True)]  # fmt: skip
+        reach = [
+            s + 2 * p - d * (k - 1) - 1
+            for s, p, d, k in zip(given.shape[3:], pads, gaps, kernel, strict=True)
+        ]
         if min(reach) < 0 or min(steps) < 1 or min(gaps) < 1 or min(pads) < 0:
             raise Refusal("a kernel larger than what it reads")
         sizes = [r // s + 1 for r, s in zip(reach, steps, strict=True)]
@@ -203,8 +206,10 @@ def transposed_convolution(count: int, names: str) -> None:
         w = grouped_weight(real(weight), groups, count)
         given = grouped_input(given, groups, w.shape[1])
         kernel, lengths = w.shape[3:], given.shape[3:]
-        whole = [(n - 1) * s + d * (k - 1) + 1 + m
-                 for n, s, d, k, m in zip(lengths, steps, gaps, kernel, more, strict=True)]  # fmt: skip
+        whole = [
+            (n - 1) * s + d * (k - 1) + 1 + m
+            for n, s, d, k, m in zip(lengths, steps, gaps, kernel, more, strict=True)
+        ]
         ends = [n - p for n, p in zip(whole, pads, strict=True)]
         if any(e <= p for e, p in zip(ends, pads, strict=True)):
             raise Refusal("a padding that leaves nothing")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from verify.exact_array import Array, Exact, Refusal, Whole, objects, stacked
-from verify.exact_torch import axes_of, axis_of, exact, integers, known, moved, real, whole
+from verify.exact_table import axes_of, axis_of, exact, integers, known, moved, real, whole
 from verify.residues import Residues
 
 OUTSIDE = -1
@@ -77,7 +78,7 @@ def permute(ring: Residues, x: Any, *dims: Any) -> Any:
 @known("torch.movedim", "Tensor.movedim")
 def movedim(ring: Residues, x: Any, source: Any, destination: Any) -> Any:
     """Axes at other places, the rest in order."""
-    sources = integers(source) if isinstance(source, tuple) else integers(source)
+    sources = integers(source)
     places = integers(destination)
     axes_of(x, sources)
     axes_of(x, places)
@@ -138,7 +139,7 @@ def pieces(x: Any, cuts: Sequence[int], axis: int) -> tuple[Any, ...]:
 
     return tuple(
         moved(x, lambda a, low=low, high=high: between(a, low, high))  # type: ignore[misc]
-        for low, high in zip(ends, ends[1:], strict=False)
+        for low, high in pairwise(ends)
     )
 
 

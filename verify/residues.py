@@ -164,7 +164,7 @@ class Residues:
         return 1 if is_positive(a) else -1
 
     def sigmoid(self, a: int) -> int:
-        """Drawn so that sigmoid(a) and 1 - sigmoid(a) = sigmoid(-a) are both positive.
+        """Drawn so that it and 1 - sigmoid a = sigmoid -a are both positive.
 
         They are s² and c² with s = 2t/(1 + t²), c = (1 - t²)/(1 + t²).
         """
