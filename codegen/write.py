@@ -106,11 +106,14 @@ def plan(wanted: Mapping[Path, bytes], out: Path, force: bool) -> list[Move]:
     """The files that change, each of which may be overwritten.
 
     Raises:
-        WriteError: If a target is not a plain file.
+        WriteError: If a target is not a plain file in plain directories, or is somebody else's.
     """
     moves = []
     for path, content in wanted.items():
         target = out / path
+        for folder in (out / part for part in path.parents if part.parts):
+            if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+                raise WriteError(f"{folder} is not a plain directory\n  remedy: move it away")
         if target.is_symlink() or (target.exists() and not target.is_file()):
             raise WriteError(f"{target} is not a plain file\n  remedy: move it away")
         before, after = digest_of(target), digest(content)
@@ -201,33 +204,58 @@ def recover(out: Path, force: bool = False) -> None:
     """Finish or forget a build that was interrupted.
 
     Raises:
-        WriteError: If a file changed since, so that finishing would lose the change.
+        WriteError: If what is there is not what a build leaves, or a file changed since, so that
+            finishing would lose the change.
     """
     stage = out / STAGE
     if not interrupted(out):
         return
-    try:
-        moves = [Move(**entry) for entry in json.loads((stage / JOURNAL).read_bytes())]
-    except FileNotFoundError:
+    if stage.is_symlink() or not stage.is_dir():
+        raise WriteError(f"{stage} is not what a build leaves there\n  remedy: move it away")
+    if not (stage / JOURNAL).exists():
         shutil.rmtree(stage)
         return
-    except (ValueError, TypeError) as error:
-        raise WriteError(
-            f"{stage / JOURNAL} cannot be read: {error}\n  remedy: remove {stage} and build again"
-        ) from None
+    moves = journal(stage)
     for move in moves:
-        relative(Path(move.path))
-        if digest_of(out / move.path) not in (move.before, move.after) and not force:
+        found, staged = digest_of(out / move.path), digest_of(stage / "new" / move.path)
+        if found not in (move.before, move.after) and not force:
             raise WriteError(
                 f"{out / move.path} was changed after an interrupted build\n"
                 "  remedy: move it away, or pass --force"
             )
+        if move.after not in (found, staged) or staged not in ("", move.after):
+            raise damaged(stage, f"{move.path} is not as it was staged")
     apply(moves, out)
+
+
+def journal(stage: Path) -> list[Move]:
+    """The moves that an interrupted build was about to make.
+
+    Raises:
+        WriteError: If they cannot be read.
+    """
+    try:
+        moves = [Move(**entry) for entry in json.loads((stage / JOURNAL).read_bytes())]
+        if not all(isinstance(text, str) for move in moves for text in vars(move).values()):
+            raise TypeError("an entry is no text")
+    except (ValueError, TypeError) as error:
+        raise damaged(stage, str(error)) from None
+    for move in moves:
+        relative(Path(move.path))
+    return moves
+
+
+def damaged(stage: Path, reason: str) -> WriteError:
+    """An error about a journal that cannot be carried out."""
+    return WriteError(
+        f"{stage / JOURNAL} cannot be carried out: {reason}\n"
+        f"  remedy: remove {stage} and build again"
+    )
 
 
 def interrupted(out: Path) -> bool:
     """Whether a build into this directory stopped half way."""
-    return (out / STAGE).is_dir()
+    return os.path.lexists(out / STAGE)
 
 
 def put(path: Path, content: bytes) -> None:
@@ -258,13 +286,13 @@ def opened(out: Path) -> Iterator[None]:
     Raises:
         WriteError: If there is no writable directory, or another build holds it for too long.
     """
-    made = False
+    made: list[Path] = []
     try:
         if out.is_symlink():
             raise WriteError(f"{out} is a symbolic link\n  remedy: give the directory it points to")
         if out.exists() and not out.is_dir():
             raise WriteError(f"{out} is not a directory\n  remedy: choose another --out")
-        made = not out.exists()
+        made = [path for path in (out, *out.parents) if not path.exists()]
         out.mkdir(parents=True, exist_ok=True)
         if not os.access(out, os.W_OK | os.X_OK):
             raise WriteError(f"{out} is read-only\n  remedy: choose another --out")
@@ -276,9 +304,9 @@ def opened(out: Path) -> Iterator[None]:
             "  remedy: check permissions and free space, then build again"
         ) from None
     finally:
-        if made:
+        for path in made:  # those that hold something stay
             with contextlib.suppress(OSError):
-                out.rmdir()
+                path.rmdir()
 
 
 @contextlib.contextmanager

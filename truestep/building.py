@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -264,12 +265,15 @@ def package_init(layers: Sequence[Outcome]) -> str:
 
 def up_to_date(files: dict[Path, str], out: Path, *, prune: bool) -> bool:
     """Whether a directory holds exactly these bytes and no interrupted build."""
-    if out.is_symlink() or not out.is_dir() or (out / STAGE).exists():
+    try:
+        if out.is_symlink() or not out.is_dir() or os.path.lexists(out / STAGE):
+            return False
+        targets = {out / path: text.encode() for path, text in files.items()}
+        if prune and set(out.glob("*.py")) != set(targets):
+            return False
+        return all(
+            target.is_file() and not target.is_symlink() and target.read_bytes() == content
+            for target, content in targets.items()
+        )
+    except OSError:  # what cannot be read is written, and that says what is wrong
         return False
-    targets = {out / path: text.encode() for path, text in files.items()}
-    if prune and set(out.glob("*.py")) != set(targets):
-        return False
-    return all(
-        target.is_file() and not target.is_symlink() and target.read_bytes() == content
-        for target, content in targets.items()
-    )

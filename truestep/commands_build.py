@@ -21,9 +21,7 @@ OK, FAILED, BAD_INPUT, NOTHING = 0, 1, 2, 3
 
 def settings(arguments: argparse.Namespace) -> Settings:
     """How to verify, from the command line."""
-    return Settings(
-        arguments.instances, arguments.seed, arguments.jobs, arguments.time_limit
-    )
+    return Settings(arguments.instances, arguments.seed, arguments.jobs, arguments.time_limit)
 
 
 def opened_cache(arguments: argparse.Namespace) -> cache.Cache:
@@ -293,7 +291,11 @@ def compare(files: Mapping[Path, str], out: Path) -> list[tuple[str, str, str]]:
         if path not in on_disk:
             problems.append((str(path), "missing", ""))
             continue
-        text = (out / path).read_bytes().decode("utf-8", errors="replace")
+        try:
+            text = (out / path).read_bytes().decode("utf-8", errors="replace")
+        except OSError as error:
+            problems.append((str(path), f"cannot be read: {error.strerror or error}", ""))
+            continue
         if text == wanted:
             continue
         edited = is_edited(text)

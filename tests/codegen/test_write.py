@@ -1,8 +1,6 @@
 """Files are written all or not at all, and never over what somebody else wrote."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -109,18 +107,6 @@ def test_a_read_only_directory_is_named(out, monkeypatch):
     assert state(out) == OLD
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, out, monkeypatch):
-    def full(path, content):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(codegen.write, "put", full)
-    for directory in (out, tmp_path / "new"):
-        with pytest.raises(WriteError, match=r"No space left.*\n.*remedy"):
-            write_all(NEW, directory)
-    assert state(out) == OLD
-    assert not (tmp_path / "new").exists()
-
-
 def fail_at_second_move(monkeypatch):
     """Let the second file of the next transaction fail to move."""
     real, calls = os.replace, []
@@ -167,82 +153,3 @@ def test_waits_for_another_build(out, monkeypatch):
     with codegen.write.locked(out), pytest.raises(WriteError, match="another build"):
         write_all(NEW, out)
     assert state(out) == OLD
-
-
-KILLED = """
-import os, random, signal, sys, time
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_write as t
-from codegen import write
-
-def killed(out, act):
-    child = os.fork()
-    if child == 0:
-        act()
-        t.write_all(t.NEW, out)
-        os._exit(0)
-    return child
-
-def at_call(number):
-    count = [0]
-    def wrap(function):
-        def call(*arguments, **keywords):
-            count[0] += 1
-            if count[0] == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **keywords)
-        return call
-    for name in ("replace", "fsync", "unlink", "mkdir", "rmdir", "open"):
-        setattr(os, name, wrap(getattr(os, name)))
-
-def settle(out):
-    with write.opened(out):
-        write.recover(out)
-    return t.state(out)
-
-base, seen = Path(sys.argv[1]), []
-for number in range(1, 40):
-    out = base / f"call{{number}}"
-    t.write_all(t.OLD, out)
-    _, status = os.waitpid(killed(out, lambda: at_call(number)), 0)
-    found = settle(out)
-    assert found in (t.OLD, t.NEW), (number, found)
-    seen.append((os.WIFSIGNALED(status), found == t.NEW))
-assert (True, False) in seen and (True, True) in seen and (False, True) in seen, seen
-for number in range(15):
-    out = base / f"time{{number}}"
-    t.write_all(t.OLD, out)
-    child = killed(out, lambda: None)
-    time.sleep(random.uniform(0, 0.01))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert settle(out) in (t.OLD, t.NEW)
-out = base / "both"
-children = []
-for files in (t.OLD, t.NEW) * 4:
-    child = os.fork()
-    if child == 0:
-        for _ in range(5):
-            t.write_all(files, out, prune=True)
-        os._exit(0)
-    children.append(child)
-assert all(os.waitpid(child, 0)[1] == 0 for child in children)
-assert t.state(out) in (t.OLD, t.NEW)
-print("whole")
-"""
-
-
-def test_a_killed_build_leaves_old_or_new(tmp_path):
-    """Killed at every system call that matters, and at random times; and eight builds at once."""
-    script = KILLED.format(tests=str(Path(__file__).parent))
-    root = Path(codegen.write.__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(root)},
-    )
-    assert done.stdout.strip() == "whole", done.stderr
