@@ -22,12 +22,12 @@ from typing import Any
 from sympy import Add, Expr, Integer, Symbol
 
 from derive.audit import AuditRow
-from derive.certificate_terms import SizeWriter, TermWriter, denominators
+from derive.certificate_terms import SizeWriter, TermWriter
 from derive.correction import LAMBDA, MU, NU, RADIUS, Correction
 from derive.derivation import Derivation
 from derive.errors import DerivationError
 from derive.nodes import Letter, Read, reads
-from derive.normal import expand, inline
+from derive.normal import inline, normal
 from derive.program import Program
 from derive.structure import unit_delta
 from derive.update import Update, definitions
@@ -168,6 +168,7 @@ def corrected_map(
 ) -> tuple[dict[str, tuple[tuple[Letter, ...], Expr | None]], Expr]:
     """The gauges and z̃ as an expression that reads them."""
     program, gauge = derivation.program, correction.gauge
+    assert gauge is not None, "an applied correction has a gauge"
     letters = program.output.letters
     if correction.ansatz == "split gauge":
         varying, constant = split(derivation.update)
@@ -193,7 +194,7 @@ def split(update: Update) -> tuple[Expr, Expr]:
     varies = {k: bool(reads(inline(part, known))) for k, part in update.self_parts.items()}
     inner = {k: v for k, v in known.items() if k in program.dependent}
     parts: dict[bool, list[Expr]] = {True: [], False: []}
-    for term in Add.make_args(expand(inline(program.output.value, inner))):
+    for term in Add.make_args(normal(inline(program.output.value, inner))):
         kinds = {varies[r.tensor] for r in reads(term) if r.tensor in varies}
         if len(kinds) > 1:
             raise DerivationError("a term holds parameters of varying and of constant kernel")
@@ -226,7 +227,7 @@ def certificate(
     at = dict(at or {})
     values = {line.target: line.value.xreplace(at) for line in program.lines}
     free = {k: x for k, (x, value) in (claim.gauges or {}).items() if value is None}
-    writer = TermWriter(program, denominators([*values.values(), *claim.expressions]), free)
+    writer = TermWriter(program, [*values.values(), *claim.expressions], free)
     sizes = SizeWriter(program)
     axes = sizes.axes()
     lines = [
@@ -277,6 +278,7 @@ def corrected_lines(program: Program, claim: Claim, writer: TermWriter) -> list[
         for name, (letters, value) in (claim.gauges or {}).items()
         if value is not None
     ]
+    writer.held = set(claim.gauges or {}) if claim.exactness == "frozen" else set()
     return [*gauges, line_data(OUTPUT, program.output.letters, writer.write(claim.corrected))]
 
 
@@ -319,7 +321,7 @@ def indexed_axis(program: Program, token: str) -> str:
     }
     if len(sizes) != 1:
         raise DerivationError(f"the token {token} indexes axes of {len(sizes)} sizes")
-    return sizes.pop()
+    return str(sizes.pop())
 
 
 def assumptions(claim: Claim, text: str, opaque: bool, at_zero: bool) -> list[str]:

@@ -10,6 +10,7 @@ An index is an integer, a name, or a list: ``["size", axis]``, ``["+", ...]``, `
 ``["pow", e, n]``              an integer power
 ``["root", q, e]``             the positive root of order q
 ``["call", name, e]``          exp, log, tanh, sigmoid or erf
+``["held", e]``                 e, held fixed during the step
 ``["is 0", index]``            1 where the index is 0, else 0
 ``["sum", {letter: axis}, e]`` a sum over letters
 ``["read", tensor, index...]``  an element, 0 out of range
@@ -17,24 +18,22 @@ An index is an integer, a name, or a list: ``["size", axis]``, ``["+", ...]``, `
 
 Other functions are written in these: relu(x) = (x + |x|)/2, |x| the positive root of x²,
 gelu(x) = x (1 + erf(x/√2))/2. A maximum over letters of something without parameters becomes an
-input of its own: what holds for every value of it holds for the maximum. As exp(a + b) and
-exp(a) exp(b) are one thing to SymPy and two to the checker, arguments of exp are taken apart into
-their terms, each divided by the least common denominator of all coefficients.
+input of its own: what holds for every value of it holds for the maximum. Arguments of exp are
+taken apart by :mod:`derive.certificate_exponents`.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sympy
 from sympy import Add, Expr, Function, Integer, Mul, Pow, Rational, Symbol
 
 from derive import grammar as g
+from derive.certificate_exponents import denominators, squares, take_apart
 from derive.errors import DerivationError
-from derive.functions import gelu
 from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax, substitute
 from derive.program import Program
 
@@ -42,43 +41,34 @@ Json = Any
 Names = Mapping[Letter, str]
 
 
-def denominators(expressions: list[Expr]) -> int:
-    """The least common denominator of the coefficients in all arguments of exp."""
-    found = 1
-    for e in expressions:
-        for node in sympy.preorder_traversal(e):
-            found = math.lcm(found, 2 if isinstance(node, gelu) else 1)
-            if isinstance(node, sympy.exp | Softmax):
-                for term in Add.make_args(sympy.expand(node.args[0])):
-                    found = math.lcm(found, int(term.as_coeff_Mul()[0].q))
-    return found
-
-
 class TermWriter:
     """Writes the expressions of one layer.
 
     Args:
         program: The layer.
-        denominator: What :func:`denominators` says of everything that will be written.
+        expressions: Everything that will be written.
         reads: Symbols that stand for a tensor, with its letters: the free gauge ν.
 
     Attributes:
         reals, integers: Names of the hyperparameters and other numbers met, in order.
+        held: Gauges that are held fixed during the step where they are read.
         opaque: Maxima over letters → the tensor and the letters that stand for them.
     """
 
     def __init__(
         self,
         program: Program,
-        denominator: int = 1,
+        expressions: Iterable[Expr],
         reads: Mapping[str, tuple[Letter, ...]] | None = None,
     ) -> None:
         """Start with no names met."""
         self.program = program
-        self.denominator = denominator
+        self.squares = squares(program)
+        self.denominator = denominators(expressions, self.squares)
         self.symbol_reads = dict(reads or {})
         self.reals: dict[str, None] = {}
         self.integers: dict[str, None] = {}
+        self.held: set[str] = set()
         self.opaque: dict[str, tuple[str, tuple[Letter, ...]]] = {}
 
     # -------------------------------------------------------------- letters and indices
@@ -128,7 +118,8 @@ class TermWriter:
         """
         names = names or {}
         if isinstance(e, Read):
-            return ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
+            read = ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
+            return ["held", read] if e.tensor in self.held else read
         if isinstance(e, Delta):
             return ["is 0", self.index(e.args[0], names)]
         if isinstance(e, Contraction):
@@ -195,10 +186,9 @@ class TermWriter:
     def exponential(self, argument: Expr, names: Names) -> Json:
         """exp(Σ c t) = Π exp(t/L)^(c L) with L the common denominator."""
         factors = []
-        for term in Add.make_args(sympy.expand(argument)):
-            coefficient, rest = term.as_coeff_Mul()
-            whole = ["call", "exp", self.write(rest / self.denominator, names)]
-            factors.append(["pow", whole, int(coefficient * self.denominator)])
+        for c, term in take_apart(argument, self.squares):
+            whole = ["call", "exp", self.write(term / self.denominator, names)]
+            factors.append(["pow", whole, int(c * self.denominator)])
         return ["mul", *ordered(factors)]
 
     def function(self, e: Function, names: Names) -> Json:

@@ -31,10 +31,11 @@ import torch
 
 from codegen import generate
 from derive.spec import LayerSpec, load_spec
+from verify.certify import certificate_stage
 from verify.contracts.stage import compilers_stage, contracts_stage
 from verify.controls import controls_stage
 from verify.declared import declared_stage
-from verify.exact import exact_stage
+from verify.emitted import emitted_stage
 from verify.explain import explained
 from verify.gradients import gradients_stage
 from verify.lowering import lowering_stage
@@ -50,7 +51,8 @@ INSTANCES = 8
 FEW = 4
 RUN: dict[str, Stage] = {
     "symbolic": symbolic_stage,
-    "exact": exact_stage,
+    "certificate": certificate_stage,
+    "emitted": emitted_stage,
     "numeric": numeric_stage,
     "order": order_stage,
     "gradients": gradients_stage,
@@ -62,7 +64,7 @@ RUN: dict[str, Stage] = {
 }
 # What the kit runs on a spec, and what it can say about a module that it did not write.
 KIT = (*STAGES, "declared", "contracts")
-BY_HAND = ("symbolic", "exact", "numeric", "order", "gradients", "lowering", "controls")
+BY_HAND = ("symbolic", "certificate", "numeric", "order", "gradients", "lowering", "controls")
 
 
 @dataclass(frozen=True)
@@ -153,9 +155,9 @@ def verify_layer(
     """Verify every class of a generated module; fails closed.
 
     Stages, cheapest first: ``symbolic`` (the correction goes back through the derivation),
-    ``exact`` (modulo 2⁶¹ - 1), ``numeric`` (float64 against independent oracles), ``order`` (an
-    SGD step), ``gradients`` (first and second derivatives), ``lowering`` (recognised = general),
-    ``controls`` (corrupted gauges must be refused).
+    ``certificate`` (data that a small checker accepts), ``numeric`` (float64 against independent
+    oracles), ``order`` (an SGD step), ``gradients`` (first and second derivatives), ``lowering``
+    (recognised = general), ``controls`` (corrupted gauges must be refused).
 
     Args:
         source: A ``codegen.LayerSource``, or anything of its shape.
@@ -332,7 +334,10 @@ def written(value: Any) -> str:
         return value.__name__
     if isinstance(value, LayerSpec):
         return value.name
-    return repr(str(value) if isinstance(value, Path) else value)
+    if isinstance(value, Path):
+        inside = value.is_absolute() and value.is_relative_to(Path.cwd())
+        return repr(str(value.relative_to(Path.cwd()) if inside else value))
+    return repr(value)
 
 
 def read(spec: LayerSpec | str | Path) -> LayerSpec:

@@ -12,7 +12,16 @@ from dataclasses import asdict, dataclass
 
 from derive.errors import TruestepError
 
-STAGES = ("symbolic", "exact", "numeric", "order", "gradients", "lowering", "controls")
+STAGES = (
+    "symbolic",
+    "certificate",
+    "emitted",
+    "numeric",
+    "order",
+    "gradients",
+    "lowering",
+    "controls",
+)
 
 
 class VerificationError(TruestepError):
@@ -119,7 +128,7 @@ class Report:
         for s in self.stages:
             mark = "ok " if s.passed else ("BAD" if s.ran else "DID NOT RUN")
             lines.append(
-                f"  {mark} {s.class_name:28s} {s.stage:9s} {s.instances:4d} instances, "
+                f"  {mark} {s.class_name:28s} {s.stage:11s} {s.instances:4d} instances, "
                 f"worst {s.worst:.1e} of {s.tolerance:.1e}; {s.detail}"
             )
         return "\n".join(lines)

@@ -37,8 +37,7 @@ class Tolerances:
         control_epsilon: The ε that the corrupted gauge hides inside its root.
         control_factor: The constant that the corrupted gauge is off by.
         control_margin: A corrupted layer must miss its tolerance this many times over.
-        exact_bits: The exact stage must leave a chance of error of at most 2**-exact_bits.
-        emitted_bits: The same for the emitted stage.
+        emitted_bits: The emitted stage must leave a chance of error of at most 2**-emitted_bits.
     """
 
     epsilon: float = 2.0**-52
@@ -55,7 +54,6 @@ class Tolerances:
     control_epsilon: float = 1e-3
     control_factor: float = 1.001
     control_margin: float = 100.0
-    exact_bits: int = 40
     emitted_bits: int = 100
 
     def bound(self, operations: int, condition: float = 1.0, scale: float = 1.0) -> float:

@@ -278,4 +278,4 @@ def test_verify_wants_the_file_on_disk(layers, quick, capsys):
 def test_verify_shows_every_stage(spec, capsys):
     assert main(["verify", spec, "--instances", "2"]) == 0
     out = capsys.readouterr().out
-    assert all(stage in out for stage in ("symbolic", "exact", "numeric", "controls"))
+    assert all(stage in out for stage in ("symbolic", "certificate", "numeric", "controls"))

@@ -72,7 +72,7 @@ def entries():
     spec = load_spec(SPECS / "embedding.toml")
     return [
         (linear, report_of(linear)),
-        (conv, report_of(conv, failing="exact")),
+        (conv, report_of(conv, failing="certificate")),
         (gated, report_of(gated)),
         (Uncorrected(spec, derive_variants(spec)), None),
     ]
@@ -115,7 +115,7 @@ def test_what_it_says(page):
         "nothing to correct",
     ):
         assert expected in text
-    assert "&lt;found&gt; by exact" in text
+    assert "&lt;found&gt; by certificate" in text
     assert "<found>" not in text
     assert "2</b> not verified" in text
     assert "all classes verified" not in text
