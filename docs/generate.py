@@ -1,9 +1,10 @@
-"""Write what the README takes from the derivations: its tables and its picture.
+"""Write what README.md and TRUST.md take from derivations and measurements: tables and a picture.
 
     python docs/generate.py
 
-rewrites docs/overview.svg and, in README.md, the blocks between ``<!-- generated: NAME -->`` and
-``<!-- end: NAME -->``. No entry of a table is written by hand.
+rewrites docs/overview.svg and, in both pages, the blocks between ``<!-- generated: NAME -->`` and
+``<!-- end: NAME -->``. No number in a table is written by hand: it is derived here, or read from
+docs/results, where the command that a table names has written it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sympy import Add, Mul
 
@@ -27,6 +34,11 @@ from verify.figures import overview
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+TRUST = ROOT / "TRUST.md"
+CLAIMS = ROOT / "docs" / "trust.toml"
+RESULTS = ROOT / "docs" / "results"
+EXAMPLE = ROOT / "examples" / "test_own_layer.py"
+CHECKER = ROOT / "verify" / "checker.py"
 SPECS = ROOT / "truestep" / "specs"
 COLUMNS = ("class", "formula", "exactness", "c", "not corrected")
 
@@ -44,11 +56,15 @@ def layers() -> str:
     for row in (row for spec in specs() for row in spec_rows(spec)):
         family = re.sub(r"[123]d`$", "", row[0])
         table.setdefault(family if family != row[0] else " ".join(row[1:]), []).append(row)
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    for rows in table.values():
-        names = "<br>".join(row[0] for row in rows)
-        lines.append("| " + " | ".join((names, *rows[0][1:])) + " |")
-    return "\n".join(lines)
+    return markdown(
+        COLUMNS, (("<br>".join(row[0] for row in rows), *rows[0][1:]) for rows in table.values())
+    )
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def spec_rows(spec: LayerSpec) -> Iterator[tuple[str, ...]]:
@@ -109,28 +125,110 @@ def normalisers() -> str:
     return text.getvalue().rstrip()
 
 
-# ------------------------------------------------------------------ the README
-BLOCKS: Mapping[str, Callable[[], str]] = {"layers": layers, "normalisers": normalisers}
+# ------------------------------------------------------------------ a failure
+def failure() -> str:
+    """What examples/test_own_layer.py prints."""
+    shown = subprocess.run(
+        [sys.executable, str(EXAMPLE)],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    return f"```text\n{shown.stdout.rstrip()}\n```"
+
+
+# ------------------------------------------------------------------ what is claimed
+def claims() -> str:
+    """One row a claim: how far it holds, by what, and the tests that carry it."""
+    rows = (
+        (c["claim"], c["how"], c["by"], "<br>".join(f"`{test}`" for test in c["tests"]))
+        for c in read_claims()
+    )
+    return markdown(("claim", "how", "by", "carried by"), rows)
+
+
+def read_claims() -> list[dict[str, Any]]:
+    """The claims of docs/trust.toml, in order."""
+    found: list[dict[str, Any]] = tomllib.loads(CLAIMS.read_text(encoding="utf-8"))["claims"]
+    return found
+
+
+# ------------------------------------------------------------------ what was measured
+def checker() -> str:
+    """How long the program is that everything rests on."""
+    lines = CHECKER.read_text(encoding="utf-8").splitlines()
+    code = [x for x in lines if x.strip() and not x.lstrip().startswith("#")]
+    names = sorted(set(re.findall(r"^(?:import|from) (\w+)", "\n".join(lines), re.MULTILINE)))
+    return (
+        f"`verify/checker.py` has {len(lines)} lines, {len(code)} of them neither empty nor a "
+        f"comment, and imports {', '.join(f'`{n}`' for n in names if n != '__future__')}."
+    )
+
+
+def measured(name: str) -> str:
+    """The entries of a flat file in docs/results as a table.
+
+    Raises:
+        SystemExit: If the file is missing or not flat, with the remedy.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        raise SystemExit(
+            f"{path.relative_to(ROOT)} is missing; write it by the command in TRUST.md"
+        )
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict) or any(isinstance(v, dict | list) for v in data.values()):
+        raise SystemExit(f"{path.relative_to(ROOT)} is not one flat object of names and values")
+    return markdown((name, ""), ((k, shown(v)) for k, v in data.items()))
+
+
+def shown(value: Any) -> str:
+    """A number or text of a table."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def results(name: str) -> Callable[[], str]:
+    """The block that shows docs/results/NAME.json."""
+    return lambda: measured(name)
+
+
+# ------------------------------------------------------------------ the pages
+MEASURED = ("stages", "certificates", "fuzz", "mutation", "power", "accuracy")
+BLOCKS: Mapping[str, Callable[[], str]] = {
+    "layers": layers,
+    "normalisers": normalisers,
+    "failure": failure,
+    "claims": claims,
+    "checker": checker,
+    **{name: results(name) for name in MEASURED},
+}
+PAGES = {
+    README: ("layers", "normalisers", "failure"),
+    TRUST: ("claims", "checker", *MEASURED),
+}
 
 
 def block(text: str, name: str) -> tuple[int, int]:
     """Where a block's content begins and ends."""
-    begin, end = f"<!-- generated: {name} -->\n", f"\n<!-- end: {name} -->"
+    begin, end = f"<!-- generated: {name} -->\n", f"<!-- end: {name} -->"
     start = text.index(begin) + len(begin)
     return start, text.index(end, start)
 
 
-def filled(text: str) -> str:
-    """The README's text with every block written anew."""
-    for name, content in BLOCKS.items():
+def filled(text: str, names: Sequence[str]) -> str:
+    """A page's text with its blocks written anew."""
+    for name in names:
         start, end = block(text, name)
-        text = text[:start] + content() + text[end:]
+        text = f"{text[:start]}{BLOCKS[name]()}\n{text[end:]}"
     return text
 
 
 if __name__ == "__main__":
     argparse.ArgumentParser(
-        description="Rewrites docs/overview.svg and the generated tables of README.md."
+        description="Rewrites docs/overview.svg and the generated tables of README.md and TRUST.md."
     ).parse_args()
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page, names in PAGES.items():
+        page.write_text(filled(page.read_text(encoding="utf-8"), names), encoding="utf-8")
     overview(ROOT / "docs" / "overview.svg")

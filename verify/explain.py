@@ -86,10 +86,8 @@ def compared(judgement: Judgement, place: Place) -> Iterator[str]:
     yield f"  measured  {entries.measured[worst]:.12g}"
     yield f"  expected  {entries.expected[worst]:.12g}"
     yield f"  where     {named(entries, worst, place)}"
-    yield (
-        f"            differs most, by {apart[worst]:.3g} where {judgement.tolerance:.0e} is "
-        f"tolerated; {wrong} of {apart.size} entries do"
-    )
+    yield f"            differs most, by {apart[worst]:.3g}"
+    yield f"  wrong     {wrong} of {apart.size} entries, by more than {judgement.tolerance:.0e}"
 
 
 def named(entries: Entries, index: Sequence[int], place: Place) -> str:
