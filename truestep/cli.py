@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from truestep import commands_fuzz
+from truestep import commands_accuracy, commands_certify, commands_fuzz
 from truestep._version import __version__
 from truestep.shipped import UsageError
 
@@ -163,9 +163,15 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME", help="a name for the layer, as MyLayer")
 
     json_option(command("list", "name the shipped layers", "Names the shipped layers."))
+    certify = command("certify", "write claims as checkable files", commands_certify.TEXT)
+    specs_argument(certify)
+    commands_certify.add_arguments(certify)
     fuzz = command("fuzz", "random specs against an independent oracle", commands_fuzz.TEXT)
     commands_fuzz.add_arguments(fuzz)
     jobs_option(fuzz)
+    accuracy = command("accuracy", "measure rounding errors in 256 bits", commands_accuracy.TEXT)
+    commands_accuracy.add_arguments(accuracy)
+    jobs_option(accuracy)
     return top
 
 
@@ -255,6 +261,10 @@ def run(arguments: argparse.Namespace) -> int:
         return long[arguments.command](arguments)
     if arguments.command == "fuzz":
         return commands_fuzz.fuzz(arguments)
+    if arguments.command == "certify":
+        return commands_certify.certify(arguments)
+    if arguments.command == "accuracy":
+        return commands_accuracy.accuracy(arguments)
     from truestep import commands_show
 
     short: dict[str, Callable[[argparse.Namespace], int]] = {
