@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,13 @@ from sympy import Add, Expr, Pow, log, preorder_traversal
 
 from derive import grammar as g
 from derive.errors import DerivationError
-from derive.evaluate import Evaluator, evaluate_size, run_program
+from derive.evaluate import Array, Evaluator, evaluate_size, run_program
 from derive.nodes import Contraction, Letter, TokenRead, letters_in, reads
 from derive.program import Program
 
 # A relative difference that rounding cannot make; it only ever decides that two things differ.
 WITNESS = 1e-6
+MOST_ELEMENTS = 10**7
 # A tower of powers overflows at random points; an infinite or undefined value shows nothing.
 QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
@@ -28,8 +31,7 @@ def random_sizes(
         program: The layer.
         rng: Source of randomness.
         low: The least size that is drawn.
-        high: The largest; sizes read off inputs are drawn larger where a computed size depends on
-            them.
+        high: The largest; what a computed size depends on is drawn larger.
 
     Raises:
         DerivationError: If no fitting sizes are found.
@@ -49,7 +51,9 @@ def random_sizes(
                 sizes[size] = int(rng.integers(low, high + (6 if size in wide else 0) + 1))
             elif isinstance(tree, g.Name) and tree.name not in program.spec.hyperparameters:
                 key = tree.name if tree.element is None else f"{tree.name}[{tree.element}]"
-                symbols.setdefault(key, int(rng.integers(low, high + 1)))
+                # As wide as an input's axis, if a computed size depends on it.
+                most = high + (6 if size in wide else 0)
+                symbols.setdefault(key, int(rng.integers(low, most + 1)))
         for tree in program.sizes.values():
             if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
                 top = tree.arguments[0]
@@ -66,9 +70,20 @@ def random_sizes(
                             symbols.setdefault(key, int(rng.integers(low, high + 1)))
                             factor *= int(symbols[key])
                 symbols.setdefault(top.name, factor * int(rng.integers(1, 4)))
-        if complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values()):
+        fitting = complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values())
+        if fitting and elements(program, sizes) <= MOST_ELEMENTS:
             return sizes, symbols
-    raise DerivationError("no sizes found that fit the formulas in [sizes]")
+    raise DerivationError(
+        "no sizes found that fit the formulas in [sizes] and that a layer can be tried at; "
+        "lower the sizes and defaults that are plain numbers"
+    )
+
+
+def elements(program: Program, sizes: Mapping[str, int]) -> int:
+    """The elements of the largest tensor, or of the self-kernel K(s,s) if those are more."""
+    shapes = [tensor.letters for tensor in program.tensors.values()]
+    shapes.append((*program.output.letters, *program.unit))
+    return max(math.prod(sizes[x.size] for x in letters) for letters in shapes)
 
 
 def complete_sizes(program: Program, sizes: dict[str, int], symbols: dict[str, Any]) -> bool:
@@ -228,7 +243,7 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
         if not np.isfinite(kernel).all():
             return "K(s,s) overflows at random points, so its rank is not known"
         for matrix in kernel.reshape(-1, width, width):
-            rank = int(np.linalg.matrix_rank(matrix, hermitian=True))
+            rank = int(np.linalg.matrix_rank(equilibrated(matrix), hermitian=True))
             if rank < width:
                 where = ", ".join(f"size({k})={v}" for k, v in sorted(sizes.items()))
                 return (
@@ -236,6 +251,16 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
                     "no Λ makes it c·I"
                 )
     return ""
+
+
+def equilibrated(matrix: Array) -> Array:
+    """A Gram matrix with ones on its diagonal: of the same rank, however its rows are scaled."""
+    diagonal = np.diagonal(matrix)
+    if not (diagonal > 0).all():
+        return matrix
+    # One root after the other: their product may be too small for a float.
+    root = np.sqrt(diagonal)
+    return np.asarray(matrix / root[:, None] / root[None, :])
 
 
 def unchanged_by_scale(
