@@ -235,7 +235,7 @@ class Grammar(Workshop):
             return Fun("log", (Sum((square, Const("2"))),))
         if way == 12:
             return Fun("max", (node, self.pick((Const("0.5"), Const("-0.25")))))
-        if way == 13:
+        if way == 13 and isinstance(node, Read):
             return Div(node, Sum((Const("1"), Pow(explicit(self.apart(node)), 2))))
         return Fun("exp", (Mul((Const("0.5"), Fun("tanh", (node,)))),))
 
@@ -249,7 +249,7 @@ class Grammar(Workshop):
         way = self.source.integer(1, 100)
         plain = way > 12
         terms = [self.term(left, True, plain)]
-        while self.flip(0.3 if plain else 0.1) and len(terms) < 3:
+        while plain and self.flip(0.3) and len(terms) < 3:
             terms.append(self.term(left, self.flip(0.8), plain))
         if self.flip(0.55):
             terms.append(self.bias(left))
