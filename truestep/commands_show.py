@@ -90,6 +90,7 @@ def audit(arguments: argparse.Namespace) -> int:
 def normalisers(sources: Sequence[Source]) -> list[Source]:
     """The layers whose last line alone holds parameters: something fixed, then an affine layer."""
     from derive import TruestepError, read_spec
+    from derive.certificate_layer import is_normaliser
     from derive.resolve import resolve
 
     found = []
@@ -98,8 +99,7 @@ def normalisers(sources: Sequence[Source]) -> list[Source]:
             program = resolve(read_spec(source.text, source.file))
         except TruestepError:
             continue  # the caller has told what is wrong with it
-        targets = [line.target for line in program.lines]
-        if len(targets) > 1 and program.dependent.intersection(targets) == {targets[-1]}:
+        if is_normaliser(program):
             found.append(source)
     return found
 
