@@ -17,7 +17,9 @@ from derive.rank import with_lines
 from verify.fuzz.expect import CLOSE, Character, coefficients, kappas, scaled
 from verify.fuzz.measure import Measured, activation, jacobian, self_blocks, without
 from verify.fuzz.points import Point
-from verify.fuzz.tree import Layer
+from verify.fuzz.tree import (
+    Layer,
+)
 from verify.load import load_module
 
 LOOSE = 1e-7

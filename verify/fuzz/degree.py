@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from verify.fuzz.tree import Div, Ein, Fun, Layer, Mul, Node, Pow, Read, Reduce, Sum, children
+from verify.fuzz.tree import (
+    Div,
+    Ein,
+    Fun,
+    Layer,
+    Mul,
+    Node,
+    Pow,
+    Read,
+    Reduce,
+    Sum,
+)
+from verify.fuzz.walk import (
+    children,
+)
 
 NOTHING = -1
 """The degree of 0, which is what an absent parameter makes of a product."""

@@ -18,7 +18,9 @@ from torch import Tensor
 from verify.fuzz.degree import degree
 from verify.fuzz.measure import Measured, activation, measure, without
 from verify.fuzz.points import Point, draw_point
-from verify.fuzz.tree import Layer
+from verify.fuzz.tree import (
+    Layer,
+)
 from verify.instances import Seeded
 
 CLOSE = 1e-9

@@ -25,7 +25,9 @@ from verify.fuzz.expect import Character, characterise, exactness, expected
 from verify.fuzz.measure import Measured
 from verify.fuzz.points import NoPoint, Point
 from verify.fuzz.text import toml
-from verify.fuzz.tree import Layer
+from verify.fuzz.tree import (
+    Layer,
+)
 from verify.instances import Seeded
 from verify.results import STAGES
 

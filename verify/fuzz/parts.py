@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from verify.fuzz.sizing import sized
+from verify.fuzz.sizing import (
+    sized,
+)
 from verify.fuzz.tree import (
     Const,
     Hyper,

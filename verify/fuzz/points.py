@@ -10,7 +10,17 @@ from typing import Any
 
 import torch
 
-from verify.fuzz.tree import Const, Layer, Number, Size, Token, Window, reads
+from verify.fuzz.tree import (
+    Const,
+    Layer,
+    Number,
+    Size,
+    Token,
+    Window,
+)
+from verify.fuzz.walk import (
+    reads,
+)
 from verify.instances import Seeded
 
 LARGEST = 48

@@ -20,7 +20,9 @@ from verify.fuzz.illegal import judge_illegal
 from verify.fuzz.judge import Finding, Verdict, judge
 from verify.fuzz.shrink import shrink
 from verify.fuzz.text import toml
-from verify.fuzz.tree import Layer
+from verify.fuzz.tree import (
+    Layer,
+)
 
 TREE = "# tree: "
 BATCH = 10

@@ -6,7 +6,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from verify.fuzz.sizing import sized
+from verify.fuzz.sizing import (
+    sized,
+)
+from verify.fuzz.sums import (
+    ambiguous,
+)
 from verify.fuzz.text import toml
 from verify.fuzz.tree import (
     Const,
@@ -23,7 +28,8 @@ from verify.fuzz.tree import (
     Reduce,
     Sum,
     Window,
-    ambiguous,
+)
+from verify.fuzz.walk import (
     changed,
     children,
     free_letters,

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from verify.fuzz.tree import Layer, Read, Size, Tensor, index_letters, pruned, reads
+from verify.fuzz.tree import (
+    Hyper,
+    Layer,
+    Read,
+    Size,
+    Tensor,
+    Window,
+)
+from verify.fuzz.walk import (
+    all_letters,
+    index_letters,
+    names_in,
+    reads,
+    walk,
+)
 
 Choice = Callable[[str, bool, bool], Size]
 """Letter, whether an input tells its size, whether a parameter needs it → its entry."""
@@ -104,3 +118,42 @@ def required(layer: Layer) -> set[str]:
         if size.letter in needed and window is not None:
             needed |= {layer.stands_for(x) for x in (size.source, window.offset) if x}
     return needed
+
+
+# ------------------------------------------------------------------ keeping only what is used
+def hypers_in(layer: Layer) -> set[str]:
+    """Every hyperparameter that formulas, indices or sizes use."""
+    found: set[str] = set()
+    windows = [s.window for s in layer.sizes if s.window is not None]
+    for line in layer.lines:
+        for node in walk(line.value):
+            if isinstance(node, Hyper):
+                found.add(node.name)
+            if isinstance(node, Read):
+                windows += [i for i in node.indices if isinstance(i, Window)]
+    for window in windows:
+        numbers = (window.stride, window.dilation, window.padding)
+        found |= {x.name for x in numbers if isinstance(x, Hyper)}
+    return found | {s.source for s in layer.sizes if s.how == "hyper"}
+
+
+def pruned(layer: Layer) -> Layer:
+    """The layer without lines, tensors, sizes and hyperparameters that nothing uses."""
+    needed, lines = {layer.output.target}, []
+    for line in reversed(layer.lines):
+        if line.target in needed:
+            lines.append(line)
+            needed |= names_in(line.value)
+    tensors = tuple(t for t in layer.tensors if t.name in needed)
+    layer = layer.with_(lines=tuple(lines[::-1]), tensors=tensors)
+    used = {x for line in lines for x in (*line.letters, *all_letters(line.value))}
+    used |= {x for t in tensors for x in t.letters}
+    same = tuple((a, b) for a, b in layer.same if a in used)
+    used |= {b for _, b in same}
+    for size in layer.sizes:
+        if size.window is not None and size.letter in used:
+            used |= {size.source, *index_letters(size.window)}
+    sizes = tuple(s for s in layer.sizes if s.letter in used)
+    layer = layer.with_(same=same, sizes=sizes)
+    kept = hypers_in(layer) | {t.torch for t in tensors if t.optional}
+    return layer.with_(hypers=tuple((k, v) for k, v in layer.hypers if k in kept))
