@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from truestep import commands_accuracy, commands_certify, commands_fuzz
+from truestep import commands_accuracy, commands_certify, commands_fuzz, commands_mutate
 from truestep._version import __version__
 from truestep.shipped import UsageError
 
@@ -166,13 +166,22 @@ def parser() -> argparse.ArgumentParser:
     certify = command("certify", "write claims as checkable files", commands_certify.TEXT)
     specs_argument(certify)
     commands_certify.add_arguments(certify)
+    campaigns(command)
+    return top
+
+
+def campaigns(command: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """The commands that put many cases before the rest and count."""
     fuzz = command("fuzz", "random specs against an independent oracle", commands_fuzz.TEXT)
     commands_fuzz.add_arguments(fuzz)
     jobs_option(fuzz)
     accuracy = command("accuracy", "measure rounding errors in 256 bits", commands_accuracy.TEXT)
     commands_accuracy.add_arguments(accuracy)
     jobs_option(accuracy)
-    return top
+    mutate = command("mutate", "break files and count what refuses them", commands_mutate.TEXT)
+    commands_mutate.add_arguments(mutate)
+    jobs_option(mutate)
+    json_option(mutate)
 
 
 def specs_argument(command: argparse.ArgumentParser) -> None:
@@ -265,6 +274,8 @@ def run(arguments: argparse.Namespace) -> int:
         return commands_certify.certify(arguments)
     if arguments.command == "accuracy":
         return commands_accuracy.accuracy(arguments)
+    if arguments.command == "mutate":
+        return commands_mutate.mutate(arguments)
     from truestep import commands_show
 
     short: dict[str, Callable[[argparse.Namespace], int]] = {

@@ -1,4 +1,8 @@
-"""Judge every mutant of some files, in parallel, with results that survive an interruption."""
+"""Judge every mutant of some files, in parallel, with results that survive an interruption.
+
+Generated files carry the same small functions along, word for word. Such a function is broken in
+the first file that has it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from verify.mutation.equivalents import EQUIVALENTS, Equivalent
 from verify.mutation.isolation import judged
 from verify.mutation.mutants import Mutant
 
-CHUNK = 40
+CHUNK = 60
 TIMEOUT = "timeout"
 
 
@@ -135,12 +139,15 @@ def run(
         equivalents: The arguments for survivors.
     """
     known = read(plan.resume)
-    files = [(key, plan.open(key)) for key in plan.keys]
+    files = ((key, plan.open(key)) for key in plan.keys)
     found: dict[str, Verdict] = {}
     todo: list[tuple[Any, tuple[str, ...]]] = []
+    seen: set[str] = set()
     for key, target in files:
         digest = digest_of(target.text)
-        wanted = [m.identity for m in target.mutants()[:: plan.sample]]
+        fresh = [m for m in target.mutants() if m.group not in seen]
+        seen |= {m.group for m in fresh} - {""}
+        wanted = [m.identity for m in fresh[:: plan.sample]]
         found |= {i: known[i] for i in wanted if i in known and known[i].digest == digest}
         rest = [i for i in wanted if i not in found]
         todo += [(key, tuple(rest[k : k + CHUNK])) for k in range(0, len(rest), CHUNK)]

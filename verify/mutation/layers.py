@@ -3,6 +3,7 @@
     gate       the text is no generated PyTorch, or does not import
     emitted    the exact interpreter of the text
     declared, numeric, contracts, lowering, order, gradients      the stages of that name
+    accuracy   units in the last place against arithmetic of 256 bits
     tests      the repository's tests of the layers, in a checkout
 
 That the text is not what the spec generates would refuse them all and counts for nothing here.
@@ -22,22 +23,26 @@ import torch
 from codegen import generate
 from derive.errors import TruestepError
 from derive.spec import load_spec
-from verify import conformance
+from verify import accuracy_table, conformance
+from verify.accuracy import bound, measure
 from verify.contracts.stage import contracts_stage
 from verify.declared import declared_stage
+from verify.emitted import Prover
 from verify.gradients import gradients_stage
 from verify.lowering import lowering_stage
+from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
 from verify.mutation.suite import run_tests
 from verify.numeric import judge_case, judge_whole
 from verify.order import order_stage
 from verify.results import StageResult
-from verify.sources import subjects
 from verify.stage import Case, Record, Settings, Stage, cases, run_stage
 from verify.subject import Subject
 
 INSTANCES = 8
 SECONDS = 60.0
+WORST = ("float16", "float32")
+"""The formats whose numbers run out first."""
 STAGES: dict[str, Stage] = {
     "declared": declared_stage,
     "contracts": contracts_stage,
@@ -74,11 +79,13 @@ class LayerTarget:
         """Generate the layer and draw the instances, with all that does not depend on the text."""
         torch.set_num_threads(1)
         self.source: Any = generate(load_spec(spec_file))
+        self.stem = spec_file.stem
         self.file = f"layers/{self.source.module}"
         self.tree = ast.parse(self.source.text)
-        self.general = conformance.general_subjects(self.source, None)
-        self.subjects = subjects(self.source)
-        self.settings = Settings(INSTANCES, 0, self.general)
+        self.subjects = subjects_of(self.source)
+        self.settings = Settings(INSTANCES, 0, general_of(self.source))
+        self.prover = Prover(self.subjects)
+        self.prover.judge(self.text)
         self.cases: dict[Any, list[Case]] = {}
         for subject in self.subjects:
             record = Record("numeric", subject.name)
@@ -102,7 +109,7 @@ class LayerTarget:
     def judge_text(self, text: str) -> Found:
         """Who refuses a text in place of the generated one, and why."""
         try:
-            judged = subjects(replace(self.source, text=text))
+            judged = subjects_of(replace(self.source, text=text))
         except (TruestepError, SyntaxError) as error:
             return Found("gate", str(error))
         for killer in KILLERS:
@@ -127,6 +134,15 @@ def numeric(target: LayerTarget, judged: Sequence[Subject]) -> Found:
         result = run_stage("numeric", stage, [case.subject], target.settings)
         if not result.passed:
             return Found("numeric", result.detail)
+    return Found()
+
+
+def emitted(target: LayerTarget, judged: Sequence[Subject]) -> Found:
+    """The exact interpreter of the text."""
+    try:
+        target.prover.judge(judged[0].text)
+    except Exception as error:  # what the interpreter cannot read is refused too
+        return Found("emitted", f"{type(error).__name__}: {error}")
     return Found()
 
 
@@ -166,6 +182,19 @@ def staged(name: str, target: LayerTarget, judged: Sequence[Subject]) -> Iterato
         yield run_stage(name, STAGES[name], variants, here)
 
 
+def accuracy(target: LayerTarget, judged: Sequence[Subject]) -> Found:
+    """The errors in units of the last place, against arithmetic of 256 bits."""
+    if target.stem not in accuracy_table.SPECS:
+        return Found()
+    for subject in accuracy_table.judged(judged):
+        for format in WORST:
+            count, errors = measure(subject, format)
+            row = accuracy_table.Row(subject.name, format, bound(count, format), tuple(errors))
+            if row.wrong:
+                return Found("accuracy", f"{subject.name} in {format} is wrong for {row.wrong}")
+    return Found()
+
+
 def suite(target: LayerTarget, judged: Sequence[Subject]) -> Found:
     """The tests of the layers with the mutated module in the generated one's place."""
     failed = run_tests(target.source.module, judged[0].type.__module__, [s.name for s in judged])
@@ -173,12 +202,14 @@ def suite(target: LayerTarget, judged: Sequence[Subject]) -> Found:
 
 
 KILLERS: tuple[Killer, ...] = (
+    emitted,
     functools.partial(by_stage, "declared"),
     numeric,
     functools.partial(by_stage, "contracts"),
     functools.partial(by_stage, "lowering"),
     functools.partial(by_stage, "order"),
     functools.partial(by_stage, "gradients"),
+    accuracy,
     suite,
 )
 

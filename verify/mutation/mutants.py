@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ast
 import copy
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +31,8 @@ class Mutant:
         kind: What it is.
         function: The qualified name of what encloses it; empty at the top of the file.
         before, after: The statement's part that changed, as code on one line.
+        last: The last line of that part.
+        group: For what is within a function at the top of the file: the function's text, digested.
     """
 
     file: str
@@ -39,6 +42,8 @@ class Mutant:
     function: str
     before: str
     after: str
+    last: int = 0
+    group: str = ""
     path: Path = field(repr=False, compare=False, default=())
     node: Any = field(repr=False, compare=False, default=None)
 
@@ -59,8 +64,9 @@ def mutants(text: str, file: str = "", *, tensors: bool = False) -> tuple[Mutant
         file: How the file is called in identities.
         tensors: Whether it computes with tensors (see :class:`Surroundings`).
     """
-    walk = Walk(file, tensors)
-    walk.visit(ast.parse(text), (), Surroundings(tensors=tensors), "")
+    tree = ast.parse(text)
+    walk = Walk(file, tensors, groups(tree))
+    walk.visit(tree, (), Surroundings(tensors=tensors), "")
     ordered = sorted(walk.found, key=lambda m: (m.line, m.column, m.kind, m.after))
     result: dict[str, Mutant] = {}
     counts: dict[str, int] = {}
@@ -72,12 +78,22 @@ def mutants(text: str, file: str = "", *, tensors: bool = False) -> tuple[Mutant
     return tuple(result.values())
 
 
+def groups(tree: ast.Module) -> dict[str, str]:
+    """Functions at the top of a file by name → a digest of their text."""
+    return {
+        node.name: hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:16]
+        for node in tree.body
+        if isinstance(node, Function)
+    }
+
+
 class Walk:
     """Collects the mutants of a syntax tree."""
 
-    def __init__(self, file: str, tensors: bool) -> None:
+    def __init__(self, file: str, tensors: bool, groups: Mapping[str, str]) -> None:
         """Start empty."""
         self.file = file
+        self.groups = groups
         self.tensors = tensors
         self.found: list[Mutant] = []
 
@@ -96,9 +112,13 @@ class Walk:
         """Keep a change."""
         before, after = shown(node), shown(change.node)
         if before != after:
-            place = change.line, change.column
+            place = change.line, change.column, change.kind
+            last = getattr(node, "end_lineno", None) or change.line
             self.found.append(
-                Mutant(self.file, *place, change.kind, owner, before, after, path, change.node)
+                Mutant(
+                    *(self.file, *place, owner, before, after, last),
+                    *(self.groups.get(owner.split(".", maxsplit=1)[0], ""), path, change.node),
+                )
             )
 
     def surroundings(self, node: ast.AST, around: Surroundings) -> Surroundings:

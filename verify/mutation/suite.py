@@ -1,4 +1,4 @@
-"""The repository's tests of the layers, run on a module that is not the committed one."""
+"""The repository's own tests, run on modules that are not the committed ones."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("truestep", "truestep.layers")
-FILES = ("test_twins", "test_life", "test_numerics", "test_transforms")
-ATTENTION = "test_multihead_attention"
+FILES = ("test_twins", "test_numerics", "test_transforms")
+ROOM_TESTS = {
+    "derive": (
+        "derive/test_corrections.py",
+        "derive/test_known_answers.py",
+        "derive/test_powers.py",
+        "derive/test_stages.py",
+    ),
+    "codegen": ("codegen/test_layer.py", "codegen/test_lowering.py"),
+}
 # Compilers and exporters take seconds and see the same operations.
 SLOW = ("compile", "compiled", "exports", "onnxruntime")
 
@@ -34,15 +42,35 @@ def run_tests(stem: str, module: str, names: Sequence[str]) -> str:
     """
     if not has_tests():
         return ""
+    install(stem, sys.modules[module], names)
+    if "attention" in stem:
+        return failing(["layers/test_multihead_attention.py"], "")
+    words = " or ".join(dict.fromkeys(names))
+    chosen = f"({words}) and not ({' or '.join(SLOW)})"
+    return failing([f"layers/{name}.py" for name in FILES], chosen)
+
+
+def run_room_tests(file: str) -> str:
+    """The first test of a room that fails with one of its modules changed in place.
+
+    Args:
+        file: The changed file, as ``derive/update``.
+
+    Returns:
+        As :func:`run_tests`.
+    """
+    if not has_tests():
+        return ""
+    return failing(ROOM_TESTS[file.split("/", maxsplit=1)[0]], "")
+
+
+def failing(files: Sequence[str], chosen: str) -> str:
+    """The first test of some files that fails, and its error."""
     import pytest  # noqa: PLC0415 - a test dependency
 
-    install(stem, sys.modules[module], names)
     seen = FirstFailure()
-    files = [ATTENTION] if "attention" in stem else FILES
-    words = " or ".join(dict.fromkeys(names))
-    chosen = f"({words}) and not ({' or '.join(SLOW)})" if "attention" not in stem else ""
     arguments = [
-        *(str(ROOT / "tests" / "layers" / f"{name}.py") for name in files),
+        *(str(ROOT / "tests" / name) for name in files),
         *("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
         *("-k", chosen),
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from verify.mutation.campaign import Target
 from verify.mutation.layers import open_layer
+from verify.mutation.rooms import open_room, room_files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SPECS = ROOT / "truestep" / "specs"
@@ -35,11 +36,14 @@ def target_keys(layers: Sequence[str] | None, rooms: Sequence[str] | None) -> tu
     found: tuple[str, ...] = ()
     if layers is not None or rooms is None:
         found += layer_keys(layers or ())
+    if rooms is not None or layers is None:
+        found += tuple(f"room {name}" for name in room_files(tuple(rooms or ())))
     return found
 
 
 def open_target(key: str) -> Target:
     """The target of a key."""
     kind, name = key.split()
-    assert kind == "layer", kind
+    if kind == "room":
+        return open_room(name)
     return open_layer(SPECS / f"{name}.toml")

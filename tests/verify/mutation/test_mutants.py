@@ -1,0 +1,82 @@
+"""One change a mutant, always the same mutants, words for people left alone."""
+
+import ast
+
+import pytest
+
+from verify.mutation.mutants import mutants, mutated
+
+TEXT = '''
+"""Words for people."""
+LIMIT = 2
+
+
+def gauge(x, dim=-1):
+    """More words."""
+    if x is None or dim > LIMIT:
+        raise ValueError("no such dim")
+    scale = (1 + x.square().sum(dim)).rsqrt()
+    return scale
+'''
+TENSORS = {m.identity: m for m in mutants(TEXT, "f", tensors=True)}
+# The operators, constants, calls, conditions and names of the text, by hand.
+EXPECTED = {
+    ("2 to 3", "2", "3"),
+    ("2 to 1", "2", "1"),
+    ("USub dropped", "-1", "1"),
+    ("1 to 0", "1", "0"),
+    ("Is to IsNot", "x is None", "x is not None"),
+    ("Or to And", "x is None or dim > LIMIT", "x is None and dim > LIMIT"),
+    ("operand dropped", "x is None or dim > LIMIT", "x is None"),
+    ("Gt to GtE", "dim > LIMIT", "dim >= LIMIT"),
+    ("Gt to LtE", "dim > LIMIT", "dim <= LIMIT"),
+    ("statement deleted", "raise ValueError('no such dim')", "pass"),
+    ("Add to Sub", "1 + x.square().sum(dim)", "1 - x.square().sum(dim)"),
+    ("right operand alone", "1 + x.square().sum(dim)", "x.square().sum(dim)"),
+    ("square to abs", "x.square()", "x.abs()"),
+    ("square dropped", "x.square()", "x"),
+    ("sum to mean", "x.square().sum(dim)", "x.square().mean(dim)"),
+    ("argument dropped", "x.square().sum(dim)", "x.square().sum()"),
+    ("rsqrt to sqrt", "(1 + x.square().sum(dim)).rsqrt()", "(1 + x.square().sum(dim)).sqrt()"),
+    ("x returned", "return scale", "return x"),
+    ("nothing returned", "return scale", "return None"),
+}
+
+
+def test_every_kind_of_change_is_made():
+    found = {(m.kind, m.before, m.after) for m in TENSORS.values()}
+    assert found >= EXPECTED
+    (detached,) = [m for m in TENSORS.values() if m.kind == "detached"]
+    assert detached.after.endswith(".rsqrt().detach()")
+
+
+def test_words_and_annotations_are_left_alone():
+    text = 'def f(x: int = 1) -> "Tensor":\n    """Two."""\n    raise ValueError(f"{x}, not 3")\n'
+    assert {m.kind for m in mutants(text)} == {"1 to 0", "1 to 2", "statement deleted"}
+
+
+@pytest.mark.parametrize("identity", TENSORS)
+def test_a_mutant_is_one_change_and_parses(identity):
+    mutant = TENSORS[identity]
+    ours, theirs = (ast.unparse(ast.parse(t)).splitlines() for t in (TEXT, mutated(TEXT, mutant)))
+    changed = [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]]
+    assert len(changed) == 1
+    ast.parse(mutated(TEXT, mutant))
+
+
+def test_the_same_text_has_the_same_mutants():
+    again = mutants(TEXT, "f", tensors=True)
+    assert [str(m) for m in again] == [str(m) for m in TENSORS.values()]
+    assert len({m.identity for m in again}) == len(again)
+
+
+def test_equal_operators_at_one_place_are_told_apart():
+    kinds = [m.identity for m in mutants("y = a + b + c")]
+    assert len(kinds) == len(set(kinds)) == 6
+
+
+def test_functions_of_the_same_text_form_a_group():
+    one, other = ("def f(x):\n    return x + 1\n", "A = 1\n\n\ndef f(x):\n    return x + 1\n")
+    groups = [{m.group for m in mutants(t) if m.function == "f"} for t in (one, other)]
+    assert groups[0] == groups[1] != {""}
+    assert {m.group for m in mutants(other) if not m.function} == {""}
