@@ -23,11 +23,12 @@ from typing import Any
 
 from codegen import gate
 from verify.attention import AttentionSubject
-from verify.emitted_attention import CONFIGURATIONS, AttentionPlace
+from verify.emitted_attention import AttentionPlace
+from verify.emitted_configurations import CONFIGURATIONS
 from verify.emitted_language import Machine
 from verify.emitted_layer import KINDS, LayerPlace
 from verify.emitted_points import MOST_ROOTS, Place, Point
-from verify.emitted_values import Blank, Raised
+from verify.emitted_values import Blank, EmittedClass, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
 from verify.residues import PRIME, NoRoot, Residues, Singular
@@ -54,6 +55,10 @@ def filled(module: Module, point: Point) -> None:
         blank: Blank = owner.held[key]
         if blank.shape != value.shape:
             raise Refusal(f"{name} has shape {blank.shape}, not {value.shape}")
+        if blank.dtype not in ("", value.dtype):
+            raise Refusal(f"{name} is of {blank.dtype}, not {value.dtype}")
+        if not blank.drawn:
+            raise Refusal(f"{name} is given no initial values")
         owner.held[key] = value
 
 
@@ -119,6 +124,7 @@ class Prover:
             VerificationError: If the text is not proved, with the reason.
         """
         machine = read(text)
+        check_exports(machine, [subject.name for subject in self.subjects])
         found = [
             [self.judge_place(machine, subject, index) for index in range(count_of(subject))]
             for subject in self.subjects
@@ -236,6 +242,20 @@ def read(text: str) -> Machine:
     machine = Machine(Residues(0, exponents=False))
     machine.load(ast.parse(text))
     return machine
+
+
+def check_exports(machine: Machine, names: Sequence[str]) -> None:
+    """The module exports classes, these among them.
+
+    Raises:
+        Refusal: If it does not.
+    """
+    exported = machine.names.get("__all__")
+    if not isinstance(exported, list) or not set(names) <= set(exported):
+        raise Refusal(f"the text exports {exported}, without {', '.join(sorted(set(names)))}")
+    for name in exported:
+        if not isinstance(machine.names.get(name), EmittedClass):
+            raise Refusal(f"the text exports `{name}`, which is no class of it")
 
 
 def emitted_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:

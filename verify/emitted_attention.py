@@ -23,78 +23,13 @@ from derive.corrections import Correction
 from derive.nodes import Letter, substitute
 from derive.program import Program
 from verify.attention import IN_PROJECTION, AttentionSubject
+from verify.emitted_configurations import Configuration
 from verify.emitted_points import Draw, Place, Point
 from verify.emitted_reference import ExactLayer
 from verify.exact_array import Array, Exact, Whole, constant, multilinear, objects, stacked
+from verify.exact_table import Device, Kind
 from verify.residues import Residues, is_positive
 from verify.subject import Subject
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """Sizes and options.
-
-    Attributes:
-        queries, keys: Lengths L and S.
-        samples: N; 0 for inputs without a batch axis.
-        features, heads: E and its heads.
-        shared: Which of query, key and value are one tensor: ``all``, ``key value`` or ``none``.
-        options: Of the constructor.
-        attn_mask, key_padding_mask: ``bool``, ``float``, ``bool per head`` or "".
-        need_weights, average, causal: Of ``forward``.
-        dtype: The type of inputs and parameters.
-    """
-
-    queries: int = 2
-    keys: int = 2
-    samples: int = 1
-    features: int = 2
-    heads: int = 1
-    shared: str = "none"
-    options: Mapping[str, Any] | None = None
-    attn_mask: str = ""
-    key_padding_mask: str = ""
-    need_weights: bool = True
-    average: bool = True
-    causal: bool = False
-    dtype: str = "float64"
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The constructor's options."""
-        return dict(self.options or {})
-
-    def option(self, name: str, default: Any = False) -> Any:
-        """One of the constructor's options."""
-        return self.given.get(name, default)
-
-    @property
-    def widths(self) -> tuple[int, int, int]:
-        """Features of query, key and value."""
-        return self.features, self.option("kdim", self.features), self.option("vdim", self.features)
-
-
-FIRST = {"batch_first": True}
-EXTRA = {"add_bias_kv": True, "add_zero_attn": True}
-CONFIGURATIONS = (
-    Configuration(shared="all"),
-    Configuration(
-        1, 2, 2, 4, 2, options=FIRST, key_padding_mask="bool", need_weights=False
-    ),
-    Configuration(2, 2, 0, 4, 2, average=False, attn_mask="float", key_padding_mask="bool"),
-    Configuration(1, 2, 2, 2, 2, "none", EXTRA, "bool per head", average=False),
-    Configuration(1, 2, 1, 2, 1, "key value", EXTRA | FIRST, need_weights=False),
-    Configuration(
-        2, 2, options={"kdim": 3, "vdim": 1}, attn_mask="bool", need_weights=False, causal=True
-    ),
-    Configuration(1, 2, 1, 2, 1, "key value", {"score_gauge": True}, need_weights=False),
-    Configuration(
-        1, 2, 1, 2, 1, options={"score_gauge": True, "add_bias_kv": True, "vdim": 3},
-        key_padding_mask="float",
-    ),
-    Configuration(2, 2, 1, 2, 2, "all", FIRST, attn_mask="bool", dtype="float32"),
-    Configuration(1, 2, dtype="float16", key_padding_mask="bool"),
-)  # fmt: skip
 
 
 class AttentionPlace(Place):
@@ -130,27 +65,24 @@ class AttentionPlace(Place):
         masks = self.masks(draw)
         attention = ExactAttention(self, ring, parameters, tokens, masks)
         output, weights = attention.results()
-        keywords = {k: v for k, v in c.given.items()}
-        if not self.has_bias:
-            keywords["bias"] = False
-        options: dict[str, Any] = {k: v for k, v in masks.given.items()}
-        if not c.need_weights:
-            options["need_weights"] = False
-        if not c.average:
-            options["average_attn_weights"] = False
-        if c.causal:
-            options["is_causal"] = True
         return Point(
             ring,
             (c.features, c.heads),
-            keywords,
+            self.keywords(),
             parameters,
             tuple(self.laid_out(tokens)),
-            options,
+            {**masks.given, **c.forward_options},
             (self.batch_as_given(output), weights),
             c.dtype,
             draw.conditions,
         )
+
+    def keywords(self) -> dict[str, Any]:
+        """The constructor's keywords; what has its default is left out."""
+        found = self.configuration.given
+        if found:
+            found |= {"dtype": Kind(self.configuration.dtype), "device": Device()}
+        return found if self.has_bias else {**found, "bias": False}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The parameters of the module, as ``nn.MultiheadAttention`` has them."""

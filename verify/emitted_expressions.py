@@ -13,6 +13,7 @@ from verify.emitted_syntax import literal
 from verify.emitted_values import (
     BUILTINS,
     SPECIAL,
+    Bound,
     EmittedClass,
     Function,
     Instance,
@@ -122,7 +123,9 @@ class Expressions(ABC):
         if node.attr != "__init__":
             raise Refusal(f"`super().{node.attr}` is not known")
         base = holder.owner.base
-        return Named(NOTHING) if base is None else bound_to(holder.first, base.find("__init__"))
+        if base is None:
+            return Bound(NOTHING, holder.first)
+        return bound_to(holder.first, base.find("__init__"))
 
     def elements(self, nodes: Sequence[ast.expr], frame: Frame) -> list[Any]:
         """Values in order, starred ones taken apart."""
@@ -194,7 +197,10 @@ class Expressions(ABC):
         left, result = self.value(node.left, frame), True
         for operator, operand in zip(node.ops, node.comparators, strict=True):
             right = self.value(operand, frame)
-            result = compare(self.ring, operator, left, right)
+            try:
+                result = compare(self.ring, operator, left, right)
+            except (KeyError, ValueError) as error:
+                raise Refusal(f"a comparison that is not known: {error}") from error
             if len(node.ops) > 1 and not truth_of(result):
                 return False
             left = right
@@ -207,9 +213,11 @@ class Expressions(ABC):
 
     def operated(self, node: ast.BinOp, frame: Frame) -> Any:
         """``a op b``."""
-        return combine(
-            self.ring, node.op, self.value(node.left, frame), self.value(node.right, frame)
-        )
+        left, right = self.value(node.left, frame), self.value(node.right, frame)
+        try:
+            return combine(self.ring, node.op, left, right)
+        except ValueError as error:
+            raise Refusal(f"operands that do not fit together: {error}") from error
 
     def told(self, node: ast.JoinedStr, frame: Frame) -> str:
         """A message; its values are evaluated, and written as Python writes plain ones."""

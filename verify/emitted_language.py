@@ -4,7 +4,8 @@
 :mod:`verify.emitted_expressions` what an expression is worth, :mod:`verify.exact_torch` what a call
 of torch computes. A node, name, attribute, argument or operator that has no meaning there is a
 :class:`Refusal` with its line, so that nothing is passed over. Annotations mean nothing.
-``reset_parameters`` is only looked at: parameters are given their numbers from outside.
+Parameters are given their numbers from outside; of ``reset_parameters`` is seen that it gives each
+of them initial values once, not which.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from verify.emitted_expressions import NOTHING, Frame, bound_to
 from verify.emitted_statements import Statements
-from verify.emitted_syntax import arguments, bound_names, check_reset, is_text, literal
+from verify.emitted_syntax import arguments, bound_names, is_text, literal
 from verify.emitted_values import (
     BUILTINS,
     ERRORS,
     IMPORTS,
+    INITIAL,
     RESERVED,
     Blank,
     Bound,
@@ -31,8 +34,8 @@ from verify.emitted_values import (
     Raised,
     spoken,
 )
-from verify.exact_array import Refusal
-from verify.exact_table import TABLE, integers
+from verify.exact_array import Exact, Refusal
+from verify.exact_table import TABLE, Device, Kind, integers
 from verify.exact_torch import call
 
 DEEPEST = 40
@@ -103,8 +106,6 @@ class Machine(Statements):
         name, value = "", None
         if isinstance(part, ast.FunctionDef):
             name, value = part.name, self.function(part, made)
-            if name == "reset_parameters":
-                check_reset(part)
         elif isinstance(part, ast.Assign) and len(part.targets) == 1:
             (target,) = part.targets
             if isinstance(target, ast.Name):
@@ -144,6 +145,11 @@ class Machine(Statements):
             return call(self.ring, what.name, [what.first, *args], dict(keywords))
         if keywords:
             raise Refusal(f"`{what.name}` with keywords")
+        if what.name == NOTHING and not args:
+            what.first.started = True
+            return None
+        if what.name == "size" and len(args) == 1:
+            return what.first.shape[integers(*args)[0]]
         if what.name == "items" and not args:
             return list(what.first.items())
         if what.name == "append" and len(args) == 1:
@@ -158,15 +164,15 @@ class Machine(Statements):
 
     def call_named(self, name: str, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
         """A builtin, an error, a parameter or an empty tensor."""
-        if name == NOTHING and not args and not keywords:
-            return None
         if name in ERRORS and not keywords:
             return Raised(name, " ".join(map(str, args)))
+        if name in INITIAL:
+            return draw_initial(name, args, keywords)
         if name == "torch.empty" and set(keywords) == {"device", "dtype"}:
-            return Blank(integers(*args))
+            return empty(integers(*args), **keywords)
         if name == "nn.Parameter" and len(args) == 1 and not keywords:
             if isinstance(args[0], Blank) and not args[0].parameter:
-                return Blank(args[0].shape, True)
+                return Blank(args[0].shape, args[0].dtype, True)
         elif name in BUILTINS:
             try:
                 return BUILTINS[name](*args, **keywords)
@@ -181,8 +187,6 @@ class Machine(Statements):
             Refusal: If calls are nested too deeply.
         """
         node = function.node
-        if node.name == "reset_parameters" and function.first is not None:
-            return None
         given = list(args) if function.first is None else [function.first, *args]
         names = arguments(node, given, keywords)
         self.depth += 1
@@ -194,3 +198,35 @@ class Machine(Statements):
         finally:
             self.depth -= 1
         return result.value if result is not None else None
+
+
+def empty(shape: tuple[int, ...], device: Any, dtype: Any) -> Blank:
+    """``torch.empty``.
+
+    Raises:
+        Refusal: If the device is no device or the type no type of real numbers.
+    """
+    if not (device is None or isinstance(device, Device)):
+        raise Refusal("a device that is none")
+    if dtype is not None and not (isinstance(dtype, Kind) and dtype.floating):
+        raise Refusal("a dtype that is none of real numbers")
+    return Blank(shape, "" if dtype is None else dtype.name)
+
+
+def draw_initial(name: str, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+    """Initial values for a parameter; which they are is not seen.
+
+    Raises:
+        Refusal: If it is given no parameter, or what are no numbers.
+    """
+    least, most = INITIAL[name]
+    given = [*args[1:], *keywords.values()]
+    if not least <= 1 + len(given) <= most or not args or not isinstance(args[0], Blank):
+        raise Refusal(f"`{name}` takes a parameter and at most {most - 1} numbers")
+    if not all(
+        isinstance(x, int | Fraction) or (isinstance(x, Exact) and not x.shape) for x in given
+    ):
+        raise Refusal(f"`{name}` takes numbers")
+    if name == "nn.init.uniform_" and len(given) not in (0, 2):
+        raise Refusal(f"`{name}` takes both ends of the interval")
+    args[0].drawn += 1

@@ -14,6 +14,7 @@ from verify.emitted_points import Draw, Place, Point
 from verify.emitted_reference import ExactLayer
 from verify.emitted_syntax import fraction
 from verify.exact_array import Exact, Whole, constant
+from verify.exact_table import Device, Kind
 from verify.instances import Instance, Limits, sample_one
 from verify.layout import output_tensor, to_storage
 from verify.residues import Residues
@@ -82,7 +83,7 @@ class LayerPlace(Place):
         return Point(
             ring,
             tuple(self.subject.arguments(self.instance)),
-            self.keywords(symbols, radius, ring),
+            self.keywords(symbols, radius, draw),
             {names[t.name].torch: self.stored(t, tensors) for t in self.program.parameters},
             tuple(self.given(t, tensors) for t in self.program.inputs),
             {},
@@ -131,16 +132,16 @@ class LayerPlace(Place):
                 found[name] = exactly if self.default else draw.residues(1)[0]
         return found
 
-    def keywords(self, symbols: dict[str, Any], radius: int, ring: Residues) -> dict[str, Any]:
+    def keywords(self, symbols: dict[str, Any], radius: int, draw: Draw) -> dict[str, Any]:
         """The constructor's keywords; those that have their default are left out."""
         instance, spec = self.instance, self.subject.program.spec
         found = self.subject.keywords(instance)
-        del found["dtype"]
+        found |= {"dtype": Kind(draw.dtype), "device": Device()}
         if "radius" in found:
-            found["radius"] = constant(ring, radius)
+            found["radius"] = constant(draw.ring, radius)
         for name, default in spec.hyperparameters.items():
             if isinstance(default, float):
-                found[name] = constant(ring, symbols[name])
+                found[name] = constant(draw.ring, symbols[name])
         if self.default:
             absent = {spec.parameters[s].torch for s in self.subject.absent}
             found = {k: v for k, v in found.items() if k in absent}

@@ -18,9 +18,9 @@ from verify.results import VerificationError
 # Points at which every derived root exists, but perhaps not every one of a given text.
 SPARE = 8
 # Instances are taken that have no more roots, each of which exists with chance 1/2.
-MOST_ROOTS = 6
-DRAWS = 40 * 2**MOST_ROOTS
-COUNTS = 3
+MOST_ROOTS = 5
+DRAWS = 60 * 2**MOST_ROOTS
+COUNTS = 4
 
 
 @dataclass(frozen=True)

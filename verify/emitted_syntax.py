@@ -10,21 +10,6 @@ from typing import Any
 from verify.exact_array import Refusal
 
 LARGEST_DENOMINATOR = 10**6
-INITIAL = frozenset(
-    f"nn.init.{name}_"
-    for name in (
-        "constant",
-        "kaiming_normal",
-        "kaiming_uniform",
-        "normal",
-        "ones",
-        "trunc_normal",
-        "uniform",
-        "xavier_normal",
-        "xavier_uniform",
-        "zeros",
-    )
-)
 
 
 def is_text(node: ast.stmt) -> bool:
@@ -102,27 +87,3 @@ def bound_names(node: ast.FunctionDef) -> frozenset[str]:
     return frozenset(
         n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
     )
-
-
-def check_reset(node: ast.FunctionDef) -> None:
-    """``reset_parameters`` draws initial values and does nothing else.
-
-    Raises:
-        Refusal: If it might.
-    """
-    statements = ast.Assign | ast.Expr | ast.If | ast.For
-    for part in ast.walk(node):
-        line = f"line {getattr(part, 'lineno', node.lineno)}: "
-        if isinstance(part, ast.stmt) and part is not node and not isinstance(part, statements):
-            raise Refusal(f"{line}a {type(part).__name__} in reset_parameters is not known")
-        if isinstance(part, ast.Attribute | ast.Subscript) and not isinstance(part.ctx, ast.Load):
-            raise Refusal(f"{line}reset_parameters may not set anything")
-        if isinstance(part, ast.Call) and not is_initial(part.func):
-            raise Refusal(f"{line}`{ast.unparse(part.func)}` in reset_parameters is not known")
-
-
-def is_initial(called: ast.expr) -> bool:
-    """Whether a call gives initial values, or computes the numbers for them."""
-    if isinstance(called, ast.Attribute) and called.attr in ("size", "reset_parameters"):
-        return True
-    return ast.unparse(called) in INITIAL | {"math.sqrt", "max"}

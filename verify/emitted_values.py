@@ -29,6 +29,19 @@ IMPORTS: Mapping[str, Mapping[str, str]] = {
     "import torch": {"torch": "torch"},
     "import torch.nn.functional as F": {"F": "F"},
 }
+# Calls that give a parameter initial values, with the numbers of arguments that they take.
+INITIAL: Mapping[str, tuple[int, int]] = {
+    "nn.init.constant_": (2, 2),
+    "nn.init.kaiming_normal_": (1, 2),
+    "nn.init.kaiming_uniform_": (1, 2),
+    "nn.init.normal_": (1, 3),
+    "nn.init.ones_": (1, 1),
+    "nn.init.trunc_normal_": (1, 5),
+    "nn.init.uniform_": (1, 3),
+    "nn.init.xavier_normal_": (1, 2),
+    "nn.init.xavier_uniform_": (1, 2),
+    "nn.init.zeros_": (1, 1),
+}
 ERRORS = frozenset(["RuntimeError", "TypeError", "ValueError", "NotImplementedError"])
 # Overriding any of these would change what calling a module does.
 RESERVED = frozenset(dir(torch.nn.Module())) - {"__init__", "forward", "extra_repr", "training"}
@@ -63,12 +76,21 @@ class Bound:
     first: Any
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Blank:
-    """``torch.empty(shape)``: a shape; ``parameter`` once it is an ``nn.Parameter``."""
+    """``torch.empty(shape)``, without numbers.
+
+    Attributes:
+        shape: The shape.
+        dtype: The type's name; "" for the default.
+        parameter: Whether it is an ``nn.Parameter``.
+        drawn: How often it was given initial values.
+    """
 
     shape: tuple[int, ...]
+    dtype: str = ""
     parameter: bool = False
+    drawn: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,10 +136,12 @@ class Instance:
     Attributes:
         type: The class.
         held: Its attributes; parameters are :class:`Blank` until they are given numbers.
+        started: Whether ``nn.Module.__init__`` was called, without which it holds no parameters.
     """
 
     type: EmittedClass
     held: dict[str, Any] = field(default_factory=dict)
+    started: bool = False
 
     def parameters(self) -> Iterator[tuple[str, Instance, str]]:
         """Every parameter as (full name, instance that holds it, its name there)."""
@@ -152,6 +176,8 @@ class Instance:
             raise Refusal(f"`{name}` of nn.Module may not be set")
         if isinstance(value, Blank) and not value.parameter:
             raise Refusal("a tensor that is no parameter may not be kept")
+        if isinstance(value, Blank | Instance) and not self.started:
+            raise Refusal("a parameter before nn.Module.__init__")
         self.held[name] = value
 
 
@@ -179,8 +205,8 @@ def attribute(value: Any, name: str) -> Any:
         return value.info
     if isinstance(value, Limits) and name == "max":
         return value.max
-    if isinstance(value, Blank) and name == "shape":
-        return value.shape
+    if isinstance(value, Blank) and name == "size":
+        return Bound("size", value)
     if (isinstance(value, list) and name == "append") or (
         isinstance(value, dict) and name == "items"
     ):
@@ -201,7 +227,7 @@ def member(name: str) -> Any:
     if name in KINDS:
         return KINDS[name]
     known = (*NAMESPACES, "nn.Module", "nn.Parameter", "torch.empty")
-    if name in TABLE or name in known:
+    if name in TABLE or name in known or name in INITIAL:
         return Named(name)
     raise Refusal(f"`{name}` is not known")
 
