@@ -91,13 +91,13 @@ def shrink(
         The failure at the smallest instance; itself where none is smaller.
     """
     subject = failure.place.subject
-    regular = is_regular(failure.place)
+    regular = failure.judgement is not None and is_regular(failure.place)
 
     def fails(instance: Instance) -> Failure | None:
         here = replace(settings, pinned=instance)
         found = failure_of(recorded(name, stage, [subject], here), failure.what)
         # At a singular point a right layer may fail too.
-        return found if found and (is_regular(found.place) or not regular) else None
+        return found if found and (not regular or is_regular(found.place)) else None
 
     search = Search(failure, fails, attempts)
     search.sizes(subject.derivation)

@@ -1,9 +1,7 @@
 """The generated attention: parity with torch, kernels, and what users do to layers."""
 
 import copy
-import io
 import itertools
-import pickle
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -18,6 +16,8 @@ from codegen import generate
 from derive.spec import load_spec
 from tests.layers.attention_reference import evaluate_attention
 from tests.support import SPEC_FILES
+from verify.contracts.example import Example
+from verify.contracts.stage import COMPILERS, CONTRACTS, broken
 from verify.load import load_module
 
 # torch's own compiler and forward mode still use torch.jit.
@@ -713,39 +713,22 @@ def test_hessian(cls: type[Layer]) -> None:
 
 @pytest.mark.parametrize("options", USES)
 @pytest.mark.parametrize("cls", LAYERS)
-def test_copies(cls: type[Layer], options: dict[str, Any]) -> None:
-    layer = make(cls, **options)
+def test_contracts(cls: type[Layer], options: dict[str, Any]) -> None:
     args = self_or_cross(options)
-    wanted = layer(*args)
-    close(copy.deepcopy(layer)(*args), wanted)
-    close(pickle.loads(pickle.dumps(layer))(*args), wanted)
-    file = io.BytesIO()
-    torch.save(layer.state_dict(), file)
-    file.seek(0)
-    loaded = make(cls, seed=1, **options)
-    loaded.load_state_dict(torch.load(file, weights_only=True), strict=True)
-    close(loaded(*args), wanted)
+    found = Example(cls, (E, H), args, (False,) * 3, False, 1e-12, options)
+    for contract in CONTRACTS.values():
+        if contract.applies(found):
+            assert broken(contract, found) == ""
 
 
-@pytest.mark.parametrize("options", USES)
+@pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("cls", LAYERS)
-def test_meta_device(cls: type[Layer], options: dict[str, Any]) -> None:
-    layer = cls(E, H, device="meta", dtype=torch.float64, **options)
-    assert all(p.is_meta and p.dtype == torch.float64 for p in layer.parameters())
-    args = self_or_cross(options)
-    for need_weights in (True, False):
-        output, _ = layer(*(x.to("meta") for x in args), need_weights=need_weights)
-        assert output.is_meta
-        assert output.shape == (L, N, E)
-    torch.manual_seed(3)
-    layer.to_empty(device="cpu").reset_parameters()
-    torch.manual_seed(3)
-    wanted = cls(E, H, dtype=torch.float64, **options)
-    close(layer.state_dict(), wanted.state_dict())
-    skip_init: Callable[..., Layer] = nn.utils.skip_init
-    skipped = skip_init(cls, E, H, **options)
-    assert [p.shape for p in skipped.parameters()] == [p.shape for p in wanted.parameters()]
-    assert not any(p.is_meta for p in skipped.parameters())
+def test_contracts_of_self_attention(cls: type[Layer], bias: bool) -> None:
+    options = {"batch_first": True, "bias": bias}
+    args, twin = (random(N, L, E),) * 3, nn.MultiheadAttention
+    found = Example(cls, (E, H), args, (True,) * 3, True, 1e-12, options, twin)
+    for contract in (*CONTRACTS.values(), *COMPILERS.values()):
+        assert broken(contract, found) == ""
 
 
 @pytest.mark.parametrize("need_weights", [True, False])
