@@ -71,7 +71,8 @@ class Claim:
         statement: The claim in words.
         kind: ``kernel``, ``self-kernel``, ``matrix gauge`` or ``correction``.
         value: What K has to be.
-        rate, exactness: For the last two kinds.
+        rate: For a correction; a matrix gauge has the rate 1.
+        exactness: For the last two kinds.
         gauges: For a correction: gauge → its letters and its value, ``None`` for a free one.
         corrected: For a correction: z̃.
     """
@@ -136,7 +137,7 @@ def correction_claims(derivation: Derivation, correction: Correction) -> Iterato
     name, exactness = correction.ansatz.replace(" ", "-"), correction.exactness
     words = f"the {correction.ansatz} gives K̃(s,s) = c·I: {exactness}"
     if correction.ansatz == "matrix gauge":
-        yield Claim(name, words, "matrix gauge", gauge, rate, exactness)
+        yield Claim(name, words, "matrix gauge", gauge, None, exactness)
         return
     gauges, corrected = corrected_map(derivation, correction)
     radius = Symbol(RADIUS, positive=True)
@@ -291,7 +292,9 @@ def claim_data(claim: Claim, writer: TermWriter) -> dict[str, Any]:
     if claim.gauges is not None:
         data["gauges"] = list(claim.gauges)
     if claim.rate is not None:
-        data |= {"rate": writer.write(claim.rate), "class": claim.exactness}
+        data["rate"] = writer.write(claim.rate)
+    if claim.exactness:
+        data["class"] = claim.exactness
     return data
 
 

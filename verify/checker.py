@@ -30,6 +30,7 @@ import json
 import math
 import pathlib
 import random
+import re
 import secrets
 import sys
 from typing import Any, NamedTuple, TypeAlias
@@ -39,12 +40,13 @@ PARTS = "format about assumptions integers reals axes tensors lines corrected si
 CLAIMS = {
     "kernel": "kind value constant",
     "self-kernel": "kind value constant",
-    "matrix gauge": "kind value constant rate class",
+    "matrix gauge": "kind value constant class",
     "correction": "kind gauges rate class",
 }
 CLASSES = {"held": "frozen", "bent": "first-order", "not 1": "constant-rate"}
 ONE: Any = ((), ())
-Env: TypeAlias = dict[str, int]
+Env: TypeAlias = dict[str, tuple[int, str]]  # letter → position and axis
+Sizes: TypeAlias = dict[str, int]
 
 
 class Verdict(NamedTuple):
@@ -169,7 +171,7 @@ INDICES: dict[str, Any] = {
     "+": lambda at, env, *parts: sum(at.integer(e, env) for e in parts),
     "*": lambda at, env, *parts: math.prod(at.integer(e, env) for e in parts),
     "//": lambda at, env, a, b: at.integer(a, env) // at.integer(b, env),
-    "token": lambda at, env, name, *index: at.token(name, [at.integer(e, env) for e in index]),
+    "token": lambda at, env, name, *index: at.token(name, index, env),
 }
 NUMBERS: dict[str, Any] = {
     "int": lambda at, env, e: at.field.number(at.integer(e, {})),
@@ -182,28 +184,28 @@ NUMBERS: dict[str, Any] = {
     "held": lambda at, env, e: at.held(at.value(e, env)),
     "is 0": lambda at, env, e: at.field.number(int(at.integer(e, env) == 0)),
     "sum": lambda at, env, over, e: at.total(at.value(e, env | i) for i in at.places(over)),
-    "read": lambda at, env, name, *index: at.read(name, [at.integer(e, env) for e in index]),
+    "read": lambda at, env, name, *index: at.read(name, index, env),
 }
 
 
 class Layer:
     """The formulas at given sizes, where some gauges are 1 or the parameters have moved."""
 
-    def __init__(self, data: Any, field: Any, sizes: Env, ones: Any = (), moved: Any = None):
+    def __init__(self, data: Any, field: Any, sizes: Sizes, ones: Any = (), moved: Any = None):
         self.data, self.field, self.sizes, self.ones, self.moved = data, field, sizes, ones, moved
         self.lines = {line["name"]: line for line in data["lines"] + data["corrected"]}
         self.known: dict[Any, Number] = {}
 
     def places(self, letters: dict[str, str]) -> list[Env]:
         """Every position of letters along their axes."""
-        ranges = (range(self.sizes[axis]) for axis in letters.values())
+        ranges = ([(i, axis) for i in range(self.sizes[axis])] for axis in letters.values())
         return [dict(zip(letters, i, strict=True)) for i in itertools.product(*ranges)]
 
     def integer(self, e: Any, env: Env) -> Any:
         """An index or a size."""
         if isinstance(e, list):
             return INDICES[e[0]](self, env, *e[1:])
-        return e if isinstance(e, int) else env[e] if e in env else self.sizes[e]
+        return e if isinstance(e, int) else env[e][0] if e in env else self.sizes[e]
 
     def value(self, e: Any, env: Env) -> Any:
         """A number."""
@@ -225,19 +227,30 @@ class Layer:
         self.field.held |= x.terms != x.tangent().terms
         return x.tangent()
 
-    def token(self, name: str, index: list[int]) -> Any:
+    def token(self, name: str, index: Any, env: Env) -> Any:
         """An integer input, below the size of the axis that it indexes."""
-        return self.read(name, index).terms[ONE] % self.sizes[self.data["tensors"][name]["below"]]
+        bound = self.sizes[self.data["tensors"][name]["below"]]
+        return self.read(name, index, env).terms.get(ONE, 0) % bound
 
-    def read(self, name: str, index: list[int]) -> Any:
+    def axis(self, e: Any, env: Env) -> Any:
+        """The axis that a letter or a token is made for; any other index may leave its axis."""
+        if isinstance(e, list):
+            return self.data["tensors"][e[1]]["below"] if e[0] == "token" else None
+        return env[e][1] if e in env else None
+
+    def read(self, name: str, index: Any, env: Env) -> Any:
         """An element of a line or tensor, 0 out of range; a parameter has a tangent."""
-        key, line, tensor = (name, *index), self.lines.get(name), self.data["tensors"].get(name)
-        axes = line["letters"].values() if line else tensor["axes"]
-        if not all(0 <= i < self.sizes[axis] for i, axis in zip(index, axes, strict=True)):
+        line, tensor = self.lines.get(name), self.data["tensors"].get(name)
+        axes = [*line["letters"].values()] if line else tensor["axes"]
+        if any(self.axis(e, env) not in (None, a) for e, a in zip(index, axes, strict=True)):
+            raise ValueError(f"an index of {name} is made for another axis")
+        key = name, *(self.integer(e, env) for e in index)
+        if not all(0 <= i < self.sizes[axis] for i, axis in zip(key[1:], axes, strict=True)):
             return self.field.number(0)
         if key not in self.known:
             if line:
-                found = self.value(line["value"], dict(zip(line["letters"], index, strict=True)))
+                at = zip(line["letters"], zip(key[1:], axes, strict=True), strict=True)
+                found = self.value(line["value"], dict(at))
             else:
                 found = self.field.draw(key)
                 if tensor["kind"] == "parameter":
@@ -248,7 +261,7 @@ class Layer:
 
     def output(self, at: Env, line: Any) -> Any:
         """A line at a site and unit."""
-        return self.read(line["name"], [at[x] for x in line["letters"]])
+        return self.read(line["name"], list(line["letters"]), at)
 
     def kernel(self, here: Env, there: Env, line: Any) -> Any:
         """Σ_θ (∂z/∂θ)(∂z'/∂θ)."""
@@ -257,7 +270,7 @@ class Layer:
         return self.total(y.tangent(t) * z.tangent(t) for t in common)
 
 
-def judge(data: Any, field: Field, sizes: Env) -> set[str]:
+def judge(data: Any, field: Field, sizes: Sizes) -> set[str]:
     """Compare the claim with the layer at a random point; what was seen there."""
     claim, z, last = data["claim"], data["lines"][-1], (data["lines"] + data["corrected"])[-1]
     layer, seen = Layer(data, field, sizes), set()
@@ -277,7 +290,7 @@ def judge(data: Any, field: Field, sizes: Env) -> set[str]:
             ((_, *top), *rest), over = rows, rows[0][0].inverse()
             rows = [[x - r * over * y for x, y in zip(row, top, strict=True)] for r, *row in rest]
     if "class" in claim:
-        seen |= {"not 1"} if layer.value(claim["rate"], {}).terms != {ONE: 1} else set()
+        seen |= {"not 1"} if layer.value(claim.get("rate", 1), {}).terms != {ONE: 1} else set()
         seen |= classify(layer, z, last, claim.get("gauges", ()))
     return seen
 
@@ -296,7 +309,7 @@ def classify(layer: Layer, z: Any, last: Any, gauges: Any) -> set[str]:
     return ({"held"} if field.held else set()) | (set() if affine else {"bent"})
 
 
-def draw_sizes(data: Any, least: Env, wanted: set[str]) -> Env:
+def draw_sizes(data: Any, least: Sizes, wanted: set[str]) -> Sizes:
     """Small sizes that fit together, one of the wanted ones above its least value."""
     dice = random.Random(secrets.randbits(256))
     for attempt in range(TRIES):
@@ -322,7 +335,9 @@ def examine(data: Any) -> str:
     constant.append(claim["value"] if claim.get("constant") else None)
     if data["format"] != FORMAT or set(data) != set(PARTS.split()):
         raise ValueError("another format, or a part that is missing or unknown")
-    if set(claim) != set(CLAIMS[claim["kind"]].split()) or '"read"' in json.dumps(constant):
+    if set(claim) != set(CLAIMS[claim["kind"]].split()) or re.search(
+        '"read"|"token"', json.dumps(constant)
+    ):
         raise ValueError("the claim lacks a part, or a constant reads a tensor")
     if sorted(letters) != sorted(data["site"] + data["unit"]):
         raise ValueError("site and unit are not the letters of the output")
