@@ -245,17 +245,17 @@ def read(text: str) -> Machine:
 
 
 def check_exports(machine: Machine, names: Sequence[str]) -> None:
-    """The module exports classes, these among them.
+    """The module defines classes of these names, and exports classes if it says what.
 
     Raises:
         Refusal: If it does not.
     """
-    exported = machine.names.get("__all__")
+    exported = machine.names.get("__all__", list(names))
     if not isinstance(exported, list) or not set(names) <= set(exported):
         raise Refusal(f"the text exports {exported}, without {', '.join(sorted(set(names)))}")
     for name in exported:
         if not isinstance(machine.names.get(name), EmittedClass):
-            raise Refusal(f"the text exports `{name}`, which is no class of it")
+            raise Refusal(f"`{name}` is no class of the text")
 
 
 def emitted_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:

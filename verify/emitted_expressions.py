@@ -108,9 +108,13 @@ class Expressions(ABC):
         args = self.elements(node.args, frame)
         keywords: dict[str, Any] = {}
         for keyword in node.keywords:
-            if keyword.arg is None:
-                raise Refusal("a call with **")
-            keywords[keyword.arg] = self.value(keyword.value, frame)
+            value = self.value(keyword.value, frame)
+            found = value if keyword.arg is None else {keyword.arg: value}
+            if not isinstance(found, dict) or not all(isinstance(k, str) for k in found):
+                raise Refusal(f"a call with ** of {spoken(value)}")
+            if set(found) & set(keywords):
+                raise Refusal(f"a call with two arguments `{min(set(found) & set(keywords))}`")
+            keywords |= found
         return self.call(what, args, keywords)
 
     def looked_up(self, node: ast.Attribute, frame: Frame) -> Any:

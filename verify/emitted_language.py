@@ -173,6 +173,8 @@ class Machine(Statements):
         if name == "nn.Parameter" and len(args) == 1 and not keywords:
             if isinstance(args[0], Blank) and not args[0].parameter:
                 return Blank(args[0].shape, args[0].dtype, True)
+            if isinstance(args[0], Exact) and args[0].tangent is None:
+                return Blank(args[0].shape, args[0].dtype, True, 1)
         elif name in BUILTINS:
             try:
                 return BUILTINS[name](*args, **keywords)

@@ -143,6 +143,21 @@ def pieces(x: Any, cuts: Sequence[int], axis: int) -> tuple[Any, ...]:
     )
 
 
+@known("Tensor.repeat_interleave")
+def repeat_interleave(ring: Residues, x: Any, repeats: int, dim: int) -> Any:
+    """Each element of an axis several times."""
+    (times,), axis = integers(repeats), axis_of(x, dim)
+    return moved(x, lambda a: np.repeat(a, times, axis=axis))
+
+
+@known("torch.diagonal", "Tensor.diagonal")
+def diagonal(ring: Residues, x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """Elements whose places on two axes are the same; their axis is the last."""
+    first, second = axis_of(x, dim1), axis_of(x, dim2)
+    (shift,) = integers(offset)
+    return moved(x, lambda a: np.diagonal(a, shift, first, second))
+
+
 # ---------------------------------------------------------------------- elements at positions
 @known("torch.index_select", "Tensor.index_select")
 def index_select(ring: Residues, x: Any, dim: int, index: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -31,6 +32,24 @@ from verify.residues import Residues, Singular
 def eye(ring: Residues, n: int, *, dtype: Kind | None = None, device: Any = None) -> Exact:
     """[i = j]."""
     return constant(ring, np.eye(n, dtype=np.int64).astype(object), floating(dtype))
+
+
+def filled(number: int, shape: Sequence[Any], dtype: Any, ring: Residues) -> Exact:
+    """One number everywhere."""
+    value = np.full(integers(*shape), number, dtype=object)
+    return constant(ring, value, floating(dtype) if dtype is not None else "")
+
+
+@known("torch.zeros")
+def zeros(ring: Residues, *shape: Any, dtype: Kind | None = None, device: Any = None) -> Exact:
+    """0 everywhere."""
+    return filled(0, shape, dtype, ring)
+
+
+@known("torch.ones")
+def ones(ring: Residues, *shape: Any, dtype: Kind | None = None, device: Any = None) -> Exact:
+    """1 everywhere."""
+    return filled(1, shape, dtype, ring)
 
 
 @known("torch.arange")
@@ -118,6 +137,17 @@ def transposed(x: Any) -> Any:
     return moved(x, lambda a: np.swapaxes(a, -1, -2))
 
 
+def matrix_transposed(x: Any) -> Any:
+    """The transpose of a matrix.
+
+    Raises:
+        Refusal: If it is none.
+    """
+    if len(x.shape) != 2:
+        raise Refusal("a transpose of what is no matrix")
+    return transposed(x)
+
+
 def kind(x: Any) -> Kind:
     """The dtype."""
     return Kind(x.dtype if isinstance(x, Exact) else str(x.value.dtype))
@@ -130,6 +160,7 @@ ATTRIBUTES |= {
     "device": lambda x: Device(),
     "is_meta": lambda x: False,
     "mT": transposed,
+    "T": matrix_transposed,
 }
 
 
