@@ -37,9 +37,15 @@ README = ROOT / "README.md"
 TRUST = ROOT / "TRUST.md"
 CLAIMS = ROOT / "docs" / "trust.toml"
 RESULTS = ROOT / "docs" / "results"
+ACCURACY = ROOT / "docs" / "accuracy.md"
 EXAMPLE = ROOT / "examples" / "test_own_layer.py"
 CHECKER = ROOT / "verify" / "checker.py"
 SPECS = ROOT / "truestep" / "specs"
+MISTAKES = {
+    "wrong files": "accepts wrong files",
+    "wrong claims": "accepts wrong claims",
+    "right": "refuses right layers",
+}
 COLUMNS = ("class", "formula", "exactness", "c", "not corrected")
 
 
@@ -167,21 +173,32 @@ def checker() -> str:
     )
 
 
+def read_result(name: str) -> dict[str, Any]:
+    """A file in docs/results.
+
+    Raises:
+        SystemExit: If it is missing or holds no names, with the remedy.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.is_file():
+        raise SystemExit(f"{path.relative_to(ROOT)} is missing; TRUST.md names what writes it")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(data, dict):
+        raise SystemExit(f"{path.relative_to(ROOT)} is not one object of names and values")
+    return data
+
+
 def measured(name: str) -> str:
     """The entries of a flat file in docs/results as a table.
 
     Raises:
         SystemExit: If the file is missing or not flat, with the remedy.
     """
-    path = RESULTS / f"{name}.json"
-    if not path.is_file():
-        raise SystemExit(
-            f"{path.relative_to(ROOT)} is missing; write it by the command in TRUST.md"
-        )
-    data = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(data, dict) or any(isinstance(v, dict | list) for v in data.values()):
-        raise SystemExit(f"{path.relative_to(ROOT)} is not one flat object of names and values")
-    return markdown((name, ""), ((k, shown(v)) for k, v in data.items()))
+    data = read_result(name)
+    nested = [key for key, value in data.items() if isinstance(value, dict | list)]
+    if nested:
+        raise SystemExit(f"docs/results/{name}.json: {nested[0]!r} is not one number or text")
+    return markdown((name, ""), ((key, shown(value)) for key, value in data.items()))
 
 
 def shown(value: Any) -> str:
@@ -189,24 +206,73 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def results(name: str) -> Callable[[], str]:
-    """The block that shows docs/results/NAME.json."""
-    return lambda: measured(name)
+def mutation() -> str:
+    """How many mutants there were, and what became of them."""
+    data = read_result("power")
+    titles = {"layers": "generated layers", "rooms": "solver and lowering"}
+    rows = (
+        (title, *(str(count(data[key][k])) for k in ("mutants", "argued", "survived")))
+        for key, title in titles.items()
+    )
+    return markdown(("broken", "mutants", "right after all, argued", "survived"), rows)
+
+
+def count(value: Any) -> int:
+    """A number, or how many a list names."""
+    return len(value) if isinstance(value, list) else int(value)
+
+
+def power() -> str:
+    """How often each stage alone accepts what is wrong, and refuses what is right."""
+    stages = read_result("power")["stages"]
+    rows = (
+        (stage, *(f"{row[s]['wrong']} of {row[s]['judged']}" for s in MISTAKES))
+        for stage, row in stages.items()
+    )
+    return markdown(("stage alone", *MISTAKES.values()), rows)
+
+
+def accuracy() -> str:
+    """What comes nearest to its bound in each format of docs/accuracy.md.
+
+    Raises:
+        SystemExit: If the page is missing.
+    """
+    if not ACCURACY.is_file():
+        raise SystemExit("docs/accuracy.md is missing; TRUST.md names what writes it")
+    rows = read_table(ACCURACY.read_text(encoding="utf-8"))
+    found = []
+    for kind in dict.fromkeys(row["format"] for row in rows):
+        here = [row for row in rows if row["format"] == kind]
+        worst = max(here, key=lambda row: float(row["units"]) / float(row["bound"]))
+        found.append((kind, str(len(here)), worst["class"], worst["units"], worst["bound"]))
+    return markdown(("format", "maps", "nearest to its bound", "units", "bound"), found)
+
+
+def read_table(text: str) -> list[dict[str, str]]:
+    """The rows of the one Markdown table in a text."""
+    lines = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    names, _, *rows = ([cell.strip() for cell in line] for line in lines)
+    return [dict(zip(names, row, strict=True)) for row in rows]
 
 
 # ------------------------------------------------------------------ the pages
-MEASURED = ("stages", "certificates", "fuzz", "mutation", "power", "accuracy")
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "layers": layers,
     "normalisers": normalisers,
     "failure": failure,
     "claims": claims,
     "checker": checker,
-    **{name: results(name) for name in MEASURED},
+    "stages": lambda: measured("stages"),
+    "certificates": lambda: measured("certificates"),
+    "fuzz": lambda: measured("fuzz"),
+    "mutation": mutation,
+    "power": power,
+    "accuracy": accuracy,
 }
 PAGES = {
     README: ("layers", "normalisers", "failure"),
-    TRUST: ("claims", "checker", *MEASURED),
+    TRUST: tuple(name for name in BLOCKS if name not in ("layers", "normalisers", "failure")),
 }
 
 
