@@ -23,15 +23,16 @@ def _energy(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
     float32 lacks the exponents for its squares: it is divided by its norm, or by a power of two
     where that overflows or vanishes. The divisor drops out of the value and of every derivative.
     """
+    wide = _wide_dtype(x)
     if x.dtype in (torch.float16, torch.float64):
-        return _wide(x).square().sum(dim)
+        return x.to(wide).square().sum(dim)
     x = x.float()
     if dim == -1:
         norm: Tensor = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
     else:  # where vector_norm is slow
         norm = x.detach().square().sum(dim, keepdim=True).sqrt()
     norm = norm.clamp(2.0**-88, 2.0**66)
-    return _wide((x / norm).square().sum(dim)) * _wide(norm).squeeze(dim).square()
+    return (x / norm).square().sum(dim).to(wide) * norm.squeeze(dim).to(wide).square()
 ''',
     "_single": '''
 def _single(x: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ def _resolve_padding(
 NEEDS_MATH = ("_inverse_root",)
 NEEDS: dict[str, tuple[str, ...]] = {
     "_wide": ("_wide_dtype",),
-    "_energy": ("_wide_dtype", "_wide"),
+    "_energy": ("_wide_dtype",),
 }
 """What a helper calls itself."""
 

@@ -372,13 +372,7 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
     name = "conv_transpose" if kind == "conv_transpose" else "conv"
     call = f"F.{name}{len(w.slides)}d({value.code}, {ones}{arguments(lowering, w.slides, groups)})"
     if lowering.wide:
-        # Autocast would round the squares to half precision, where they overflow.
-        sums = lowering.name("energy")
-        lowering.statements.append(
-            f"with {lowering.helper('_no_autocast')}({value.code}): "
-            f"{sums} = {lowering.helper('_wide')}({call})"
-        )
-        call = sums
+        call = sheltered(lowering, value.code, call, narrow=not letters and w.channel is not None)
     out = tuple((s.out,) for s in w.slides)
     if not letters and w.channel is not None:
         head: tuple[Axis, ...] = ((w.channel,),) if w.group is None else ((w.group, w.channel),)
@@ -386,6 +380,19 @@ def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Val
     if w.group is not None:
         return Value(call, (*batch, (w.group,), *out))
     return Value(f"{call}.squeeze({-len(out) - 1})", (*batch, *out))
+
+
+def sheltered(lowering: Lowering, squares: str, call: str, *, narrow: bool) -> str:
+    """A window without autocast, which would round squares to half precision: they overflow there.
+
+    Its roots are wide ones unless it is as large as the layer's output.
+    """
+    found = lowering.name("energy")
+    call = call if narrow else f"{lowering.helper('_wide')}({call})"
+    lowering.statements.append(
+        f"with {lowering.helper('_no_autocast')}({squares}): {found} = {call}"
+    )
+    return found
 
 
 def per_kernel(lowering: Lowering, slides: Sequence[Slide]) -> str | None:

@@ -56,6 +56,7 @@ What the layers do at the ends of the range:
 - A sliding window sums squares in float32 (float64 for float64): a wider window is slow, and
   unknown to some runtimes. Where a patch's norm is beyond 1e19 its gauge is 0; where it is below
   1e-19 a singular gauge loses digits, and is 0 below 1e-23. A gauge with a bias is right there.
+  Without a sum over channels (depthwise) the gradient of a singular gauge ends at norms of 1e-12.
 - Where a singular gauge exceeds the largest number of the format (of float32 for half types) it
   stays at that number: such an input, of a norm below 3e-39 in float32, gives an output that
   shrinks to 0 with it. At x = 0 the gauge is 0.

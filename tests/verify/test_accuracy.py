@@ -64,6 +64,8 @@ def test_sums_over_an_axis_are_right_in_all_of_the_format(name, format):
 @pytest.mark.parametrize(("name", "format"), WINDOWS)
 def test_windows_are_right_within_their_documented_range(name, format):
     outside = OUTSIDE if format in ("float32", "bfloat16") else set()
+    # Its gauge is as large as the output, and its cube, in the gradient, is of float32.
+    outside |= {"1e-18"} if "depthwise" in name else set()
     for row in rows(name, format):
         assert set(row.wrong) <= outside, row
         # Beyond it the gauge is 0 or short of digits, and never not a number.
