@@ -59,7 +59,7 @@ class Budget:
 
 
 class BudgetError(TruestepError):
-    """A spec that takes longer than it may."""
+    """A spec that takes longer than it may, or more memory than there is."""
 
 
 class TooLargeError(DerivationError):
@@ -85,7 +85,7 @@ def within(limits: Limits | None = None, *, interrupt: bool = False) -> Iterator
             somebody else uses that.
 
     Raises:
-        BudgetError: If the time is up.
+        BudgetError: If the time is up, or there is no more memory.
     """
     around = _running.get()
     if around is not None and limits is None:
@@ -100,6 +100,11 @@ def within(limits: Limits | None = None, *, interrupt: bool = False) -> Iterator
             yield budget
     except _TimeUp:
         raise _time_is_up(chosen) from None
+    except MemoryError:
+        raise BudgetError(
+            "the spec takes more memory than there is\n"
+            "  remedy: name intermediates, or lower sizes and defaults that are plain numbers"
+        ) from None
     finally:
         _running.reset(token)
 

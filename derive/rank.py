@@ -17,7 +17,9 @@ from derive.program import Program
 
 # A relative difference that rounding cannot make; it only ever decides that two things differ.
 WITNESS = 1e-6
+FEW_ELEMENTS = 10**4
 MOST_ELEMENTS = 10**7
+PATIENCE = 300
 # A tower of powers overflows at random points; an infinite or undefined value shows nothing.
 QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
@@ -36,7 +38,7 @@ def random_sizes(
     Raises:
         DerivationError: If no fitting sizes are found.
     """
-    for _ in range(500):
+    for attempt in range(500):
         symbols = {k: v for k, v in hyper_values(program).items()}
         sizes: dict[str, int] = {}
         wide = {
@@ -71,7 +73,9 @@ def random_sizes(
                             factor *= int(symbols[key])
                 symbols.setdefault(top.name, factor * int(rng.integers(1, 4)))
         fitting = complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values())
-        if fitting and elements(program, sizes) <= MOST_ELEMENTS:
+        # Small ones are tried at once, large ones only where no others fit.
+        most = FEW_ELEMENTS if attempt < PATIENCE else MOST_ELEMENTS
+        if fitting and elements(program, sizes) <= most:
             return sizes, symbols
     raise DerivationError(
         "no sizes found that fit the formulas in [sizes] and that a layer can be tried at; "

@@ -166,6 +166,7 @@ def at_random_times(base, times):
 def read_until(out, stop, old, new):
     """Read every file again and again; each must be whole, old or new."""
     while not stop.exists():
+        time.sleep(0.001)
         for path in {*old, *new}:
             try:
                 found = (out / path).read_text()
