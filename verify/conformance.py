@@ -155,9 +155,10 @@ def verify_layer(
     """Verify every class of a generated module; fails closed.
 
     Stages, cheapest first: ``symbolic`` (the correction goes back through the derivation),
-    ``certificate`` (data that a small checker accepts), ``numeric`` (float64 against independent
-    oracles), ``order`` (an SGD step), ``gradients`` (first and second derivatives), ``lowering``
-    (recognised = general), ``controls`` (corrupted gauges must be refused).
+    ``certificate`` (data that a small checker accepts), ``emitted`` (the file's text in exact
+    arithmetic), ``numeric`` (float64 against independent oracles), ``order`` (an SGD step),
+    ``gradients`` (first and second derivatives), ``lowering`` (recognised = general), ``controls``
+    (corrupted gauges must be refused).
 
     Args:
         source: A ``codegen.LayerSource``, or anything of its shape.
