@@ -16,6 +16,7 @@ What is proved of is the map, in every branch that the points reach; what is rou
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from verify.emitted_attention import AttentionPlace
 from verify.emitted_configurations import CONFIGURATIONS
 from verify.emitted_language import Machine
 from verify.emitted_layer import KINDS, LayerPlace
-from verify.emitted_points import MOST_ROOTS, Place, Point
+from verify.emitted_points import MOST_ROOTS, NoPointError, Place, Point
 from verify.emitted_values import Blank, EmittedClass, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
@@ -125,13 +126,16 @@ class Prover:
         """
         machine = read(text)
         check_exports(machine, [subject.name for subject in self.subjects])
-        found = [
-            [self.judge_place(machine, subject, index) for index in range(count_of(subject))]
-            for subject in self.subjects
-        ]
+        found = [list(self.judge_places(machine, subject)) for subject in self.subjects]
         counted = [b for row in found for b in row if b is not None]
         sums = [sum(b for b in row if b is not None) for row in found]
         return Proof(sum(map(len, found)), min(sums), min(counted))
+
+    def judge_places(self, machine: Machine, subject: Subject) -> Iterator[float | None]:
+        """Every instance of a class; without inputs the layer itself may have no value."""
+        for index in range(count_of(subject)):
+            with contextlib.suppress(UndefinedError):
+                yield self.judge_place(machine, subject, index)
 
     def judge_place(self, machine: Machine, subject: Subject, index: int) -> float | None:
         """One instance: sizes that the class refuses are drawn again.
@@ -141,10 +145,15 @@ class Prover:
 
         Raises:
             VerificationError: If it is not proved.
+            UndefinedError: If the layer has no value without inputs.
         """
         for place in self.candidates(subject, index):
             try:
                 return self.judge_points(machine, subject, place)
+            except NoPointError as error:
+                if not place.generic:
+                    raise UndefinedError(str(error)) from error
+                raise
             except Raised as error:
                 if error.name != "ValueError":
                     raise Refusal(f"{subject.name} raises {error}") from error
@@ -155,8 +164,7 @@ class Prover:
         for attempt in range(ATTEMPTS):
             key = (subject.key, index, attempt)
             if key not in self.places:
-                place = place_of(subject, index, self.seed, attempt)
-                self.places[key] = place if place.roots() <= MOST_ROOTS else None
+                self.places[key] = usable(place_of(subject, index, self.seed, attempt))
             found = self.places[key]
             if found is not None:
                 yield found
@@ -180,6 +188,24 @@ class Prover:
                 raise Refusal(f"{wrong}: {where}")
             return bits(found, point, draws) if place.generic else None
         raise Refusal(f"roots of what is not positive where derived ones are: {where}")
+
+
+class UndefinedError(VerificationError):
+    """The layer itself has no value where all of its inputs are 0, as 0/0 has none."""
+
+
+def usable(place: Place) -> Place | None:
+    """A place that has a value and few roots, or ``None``.
+
+    Raises:
+        UndefinedError: If it has no value because its inputs are 0.
+    """
+    try:
+        return place if place.roots() <= MOST_ROOTS else None
+    except Singular as error:
+        if not place.generic:
+            raise UndefinedError(f"{error}: {place}") from error
+        return None
 
 
 def differences(found: Sequence[Exact | None], point: Point) -> str:

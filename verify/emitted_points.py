@@ -101,6 +101,10 @@ class Draw:
         return Exact(self.ring, value, tangent, None, self.dtype, (1, 0))
 
 
+class NoPointError(VerificationError):
+    """No draw has every root that the derived map takes."""
+
+
 class Place(ABC):
     """The points of one class with one choice of optional parameters at one instance."""
 
@@ -137,7 +141,7 @@ class Place(ABC):
         """Draw until every derived root exists.
 
         Raises:
-            VerificationError: If none does.
+            NoPointError: If none does.
         """
         for draws in range(1, DRAWS + 1):
             try:
@@ -145,7 +149,7 @@ class Place(ABC):
             except NoRoot:
                 continue
             return replace(point, spent=point.spent + math.log2(draws))
-        raise VerificationError(f"no point of {DRAWS} has every root: {self}")
+        raise NoPointError(f"no point of {DRAWS} has every root: {self}")
 
     def roots(self) -> float:
         """About how many independent conditions the roots of the derived map are."""
