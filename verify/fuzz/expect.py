@@ -61,7 +61,8 @@ class Character:
         parameter_dependent: Whether K(s,s) changes with the parameters.
         affine: Whether z is affine in all parameters.
         vanishing: Whether some parameters make a diagonal entry 0 that others do not.
-        deficient: Whether K(s,s) loses rank at some sizes.
+        deficient: Whether K(s,s) loses rank at some sizes; ``None`` where it only is 0 somewhere,
+            as at a window that lies outside of its input.
         polynomial: Whether no real input stands in a function or a denominator.
         scale: κ(μx), where it is a polynomial and the kernel isotropic.
         has_input: Whether an input holds real numbers.
@@ -73,7 +74,7 @@ class Character:
     parameter_dependent: bool
     affine: bool
     vanishing: bool
-    deficient: bool
+    deficient: bool | None
     polynomial: bool
     scale: InputScale | None
     has_input: bool
@@ -144,7 +145,7 @@ def characterise(
         dependent,
         is_affine(layer, base, absent, source),
         vanishes(by_parameters),
-        kind == "anisotropic" and loses_rank(layer, absent, source, own),
+        loses_rank(layer, absent, source, own) if kind == "anisotropic" else False,
         polynomial,
         input_scale(layer, absent, [base, *fed]) if plain else None,
         has_input,
@@ -178,14 +179,18 @@ def vanishes(kernels: list[Tensor]) -> bool:
     return bool((zero.any(0) & ~zero.all(0)).any())
 
 
-def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, own: list[Tensor]) -> bool:
+def loses_rank(
+    layer: Layer, absent: frozenset[str], source: Seeded, own: list[Tensor]
+) -> bool | None:
     """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else."""
     found = list(own)
     for number in range(RANK_DRAWS):
         point = draw_point(layer, source, least=1, wide=number % 2 == 0)
         found.append(measure(layer, point, absent).own)
     ranks = [(torch.linalg.matrix_rank(even(k), hermitian=True), k.shape[1]) for k in found]
-    return any(int(rank.min()) < width for rank, width in ranks)
+    if any(bool(((rank > 0) & (rank < width)).any()) for rank, width in ranks):
+        return True
+    return None if any(bool((rank == 0).any()) for rank, _ in ranks) else False
 
 
 def even(own: Tensor) -> Tensor:
@@ -252,7 +257,9 @@ def expected(c: Character) -> dict[str, bool | None]:
         and any(varies for _, varies in own)
         and any(not varies for _, varies in own),
         "unit gauge": c.kind == "diagonal" and not c.vanishing,
-        "matrix gauge": c.kind == "anisotropic" and not c.deficient,
+        "matrix gauge": None
+        if c.kind == "anisotropic" and c.deficient is None
+        else c.kind == "anisotropic" and not c.deficient,
     }
 
 

@@ -118,7 +118,8 @@ def draw_sizes(
             high = max(least, 3 if len(layer.output.letters) < 4 else 2)
             sizes[size.letter] = source.integer(least, high)
             if wide:
-                sizes[size.letter] = 5 if size.letter in units else 1
+                many = 5 if len(units) == 1 else 3
+                sizes[size.letter] = many if size.letter in units else 1
     for size in layer.sizes:
         if size.how == "window":
             fit_window(layer, size, sizes, numbers, wide)
