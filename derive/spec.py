@@ -33,6 +33,8 @@ __all__ = [
 ]
 
 LAYOUTS = ("attention",)
+DOTS = re.compile(r"(?:\.[ \t]*[\w-]+[ \t]*){32}")
+"""A key in many parts, each of which is a table in a table; reading them takes their square."""
 MAX_FILE = 200_000
 MAX_FORWARD = 50_000
 MAX_LINES = 100
@@ -198,6 +200,10 @@ def read_spec(text: str, file: str | None = None) -> LayerSpec:
     if len(text) > MAX_FILE:
         problem = f"the file is longer than {MAX_FILE} characters"
         raise SpecError(problem, "", "split the layer into smaller ones", file)
+    dots = DOTS.search(text)
+    if dots is not None:
+        problem, line = "a key has too many parts", text.count("\n", 0, dots.start()) + 1
+        raise SpecError(problem, dots.group()[:40], "write one table a line", file, line)
     try:
         data = tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -11,6 +11,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 LAYERS = PACKAGE / "layers"
 """The generated layers that come with this installation."""
+LONGEST = 1_000_000
+"""Characters of a file that are looked at."""
 
 
 class UsageError(Exception):
@@ -83,7 +85,9 @@ def from_file(name: str) -> Source:
     """
     path = Path(name)
     try:
-        return Source(path.stem, name, path.read_text(encoding="utf-8"), False)
+        with path.open(encoding="utf-8") as file:
+            # A device may have no end; what is longer than this is refused when it is read.
+            return Source(path.stem, name, file.read(LONGEST), False)
     except UnicodeDecodeError:
         raise UsageError(
             f"{name}: the file is not UTF-8 text\n  remedy: save it as UTF-8"
