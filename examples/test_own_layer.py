@@ -15,7 +15,7 @@ from verify import VerificationError, conformance
 SPEC = Path(__file__).with_name("own_layer.toml")
 
 
-@conformance.parametrize(SPEC, compilers=True)
+@conformance.parametrize(SPEC, instances=4, compilers=True)
 def test_own_layer(case: conformance.ConformanceCase) -> None:
     """One test for each class that the spec gives and each stage of verification."""
     case.check()
@@ -57,13 +57,13 @@ class Wrong(Fusion):
 
 def test_module_by_hand() -> None:
     """It is the correction that the spec gives."""
-    conformance.check_module(Fusion, SPEC, ansatz="output gauge")
+    conformance.check_module(Fusion, SPEC, ansatz="output gauge", instances=4)
 
 
 def test_a_mistake_is_refused() -> None:
     """What tells a test that it can fail."""
     with pytest.raises(VerificationError, match="is not c·I"):
-        conformance.check_module(Wrong, SPEC, ansatz="output gauge")
+        conformance.check_module(Wrong, SPEC, ansatz="output gauge", instances=4)
 
 
 if __name__ == "__main__":
