@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from verify.instances import KINDS, NUMERIC, Instance, Limits, sample_one
+from verify.instances import KINDS, NUMERIC, SCALES, Instance, Limits, sample_one
 from verify.reference import Reference, evaluate_reference, tolerance
 from verify.results import StageResult, VerificationError
 from verify.subject import Subject
@@ -19,6 +19,8 @@ from verify.tolerances import TOLERANCES
 Array = np.ndarray[Any, Any]
 # Draws of one instance before a class counts as refusing everything.
 ATTEMPTS = 50
+# A saturated layer has few well-conditioned instances: so many are drawn for each one wanted.
+SPARE = 12
 
 
 @dataclass(frozen=True)
@@ -238,18 +240,22 @@ def cases(
     """The instances of a subject that judge something.
 
     An instance at which the layer itself is undefined (a division by 0) or so badly conditioned
-    that float64 says nothing is left out.
+    that float64 says nothing is left out; others are drawn until half of what is wanted is judged.
 
     Raises:
-        VerificationError: If more than half of the instances had to be left out.
+        VerificationError: If even so fewer than half of the wanted instances judge something.
     """
     wanted = settings.instances if count is None else count
     wanted = wanted if settings.pinned is None else 1
     kept = 0
-    for index in range(wanted):
+    generic = tuple(kind for kind in kinds if kind not in SCALES) or kinds
+    for index in range(wanted if settings.pinned is not None else SPARE * wanted):
+        if index >= wanted and 2 * kept >= wanted:
+            break
         instance = settings.pinned
         if instance is None:
-            instance = accepted(subject, index, settings.seed, record, kinds, limits)
+            able = kinds if index < wanted else generic
+            instance = accepted(subject, index, settings.seed, record, able, limits)
         record.place = Place(subject, instance)
         reference = evaluate_reference(subject, instance)
         if not reference.finite:
