@@ -69,12 +69,12 @@ def mutate(arguments: argparse.Namespace) -> int:
     return 0 if result.passed else 1
 
 
-def show(verdict: Verdict, count: int, total: int) -> None:
-    """A line a survivor, and how far the campaign is."""
+def show(verdict: Verdict, place: int, files: int) -> None:
+    """A line a mutant on standard error; survivors on standard output."""
     if verdict.survived:
-        print(f"survived  {verdict}")
-    if count == total or not count % 200:
-        print(f"{count} of {total}", file=sys.stderr, flush=True)
+        print(f"survived  {verdict}", flush=True)
+    else:
+        print(f"{place}/{files}  {verdict.killer:12s}  {verdict.identity}", file=sys.stderr)
 
 
 def summary(result: Result) -> str:

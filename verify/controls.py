@@ -186,7 +186,7 @@ def predicted_blocks(case: Case, gauge: Array) -> Array:
     """What K̃(s,s) is with a given gauge, by arithmetic, as (site, unit, unit)."""
     layer = ReferenceLayer(case.subject, case.instance)
     if case.subject.correction.ansatz == "input map":
-        return self_blocks(layer.rescaled_kernel(gauge))
+        return self_blocks(layer.published_kernel(gauge))
     kernel = self_blocks(layer.kernel())
     if gauge.ndim == 3:
         return np.asarray(np.einsum("sij,sjk,slk->sil", gauge, kernel, gauge))

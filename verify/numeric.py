@@ -5,7 +5,8 @@ At every instance, in this order,
 1. z̃ of the module = the reference's z̃,
 2. K(s,s') of the *uncorrected* layer, by autograd of :mod:`verify.interpret` = the derived K(s,s'),
 3. K̃(s,s) of the module, by ``torch.func`` = c·I, which is the claim itself,
-4. K̃(s,s') of the module = the predicted K̃(s,s'), interference included.
+4. K̃(s,s') of the module = the predicted K̃(s,s'), interference included,
+5. the published formula of K̃(s,s') = the predicted K̃(s,s').
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def self_divergence(module: torch.nn.Module, case: Case) -> float:
 
 
 def judge_case(case: Case, record: Record) -> None:
-    """All four comparisons at one instance."""
+    """Every comparison at one instance."""
     subject, instance, reference = case.subject, case.instance, case.reference
     program, sizes = subject.program, instance.sizes
     module = subject.build(instance)
@@ -73,7 +74,8 @@ def judge_case(case: Case, record: Record) -> None:
         "z̃ is not that of the formulas",
         case,
     )
-    derived = ReferenceLayer(subject, instance).kernel()
+    layer = ReferenceLayer(subject, instance)
+    derived = layer.kernel()
     oracle = kernel_by_sites(uncorrected_kernel(program, instance), program, sizes)
     compare(
         record,
@@ -97,6 +99,14 @@ def judge_case(case: Case, record: Record) -> None:
         "K̃(s,s') is not the predicted one",
         case,
     )
+    if subject.correction.kernel is not None:
+        compare(
+            record,
+            Entries(layer.published_kernel(reference.gauge), reference.kernel, KERNEL),
+            case.tolerance * size_of(reference.kernel),
+            "K̃(s,s') is not the published one",
+            case,
+        )
 
 
 def judge_whole(case: Case, record: Record) -> None:

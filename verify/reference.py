@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import sympy
 
-from derive.corrections import MU, RADIUS
+from derive.corrections import LAMBDA, MU, RADIUS
 from derive.evaluate import Evaluator, Float64, run_program
 from derive.nodes import reads
 from verify.instances import Instance
@@ -152,20 +152,21 @@ class ReferenceLayer:
             factor = gauge[site, 0]
             scaled = {k: factor * v if k in floats else v for k, v in self.instance.tensors.items()}
             output[site] = self.uncorrected(scaled)[site]
-        return Reference(output, self.rescaled_kernel(gauge), self.rate(), regular, gauge, z)
+        return Reference(output, self.published_kernel(gauge), self.rate(), regular, gauge, z)
 
-    def rescaled_kernel(self, gauge: Array) -> Array:
-        """The published K̃(s,s') with a given μ, (sites, units), as a tensor."""
+    def published_kernel(self, gauge: Array) -> Array:
+        """The published K̃(s,s') with a given λ or μ, (sites, units), as a tensor."""
         kernel = self.subject.correction.kernel
         letters = self.program.output.letters
         tensors = dict(self.tensors)
-        for read in reads(kernel, MU):
+        name = MU if self.subject.correction.ansatz == "input map" else LAMBDA
+        for read in reads(kernel, name):
             if not any(getattr(x, "mark", "") for x in read.indices):
                 whole = from_sites_by_units(gauge, self.program, self.instance.sizes)
                 axes = [letters.index(x) for x in read.indices]
                 rest = [k for k in range(len(letters)) if k not in axes]
                 shape = [whole.shape[a] for a in axes]
-                tensors[MU] = np.transpose(whole, [*axes, *rest]).reshape([*shape, -1])[..., 0]
+                tensors[name] = np.transpose(whole, [*axes, *rest]).reshape([*shape, -1])[..., 0]
         both = (*letters, *(x.primed for x in letters))
         predicted = self.evaluator(tensors).array(kernel, both)
         return kernel_by_sites(predicted, self.program, self.instance.sizes)

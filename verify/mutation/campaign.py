@@ -1,7 +1,7 @@
 """Judge every mutant of some files, in parallel, with results that survive an interruption.
 
-Generated files carry the same small functions along, word for word. Such a function is broken in
-the first file that has it.
+Generated files carry the same small functions along, word for word. A mutant of such a function is
+judged in one file after another until one refuses it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from verify.mutation.equivalents import EQUIVALENTS, Equivalent
 from verify.mutation.isolation import judged
 from verify.mutation.mutants import Mutant
 
-CHUNK = 60
+CHUNK = 30
 TIMEOUT = "timeout"
 
 
@@ -59,6 +59,7 @@ class Verdict:
         killer: What refused it; empty where nothing did.
         detail: What that said.
         seconds: How long it took.
+        shared: See :class:`~verify.mutation.mutants.Mutant`.
     """
 
     file: str
@@ -69,6 +70,7 @@ class Verdict:
     killer: str
     detail: str
     seconds: float
+    shared: str = ""
 
     @property
     def survived(self) -> bool:
@@ -135,31 +137,35 @@ def run(
     Args:
         plan: What to judge.
         n_jobs: Parallel jobs.
-        progress: Called with each verdict, how many there are and how many there will be.
+        progress: Called with each fresh verdict, its file's number and how many files there are.
         equivalents: The arguments for survivors.
     """
     known = read(plan.resume)
-    files = ((key, plan.open(key)) for key in plan.keys)
-    found: dict[str, Verdict] = {}
-    todo: list[tuple[Any, tuple[str, ...]]] = []
-    seen: set[str] = set()
-    for key, target in files:
-        digest = digest_of(target.text)
-        fresh = [m for m in target.mutants() if m.group not in seen]
-        seen |= {m.group for m in fresh} - {""}
-        wanted = [m.identity for m in fresh[:: plan.sample]]
-        found |= {i: known[i] for i in wanted if i in known and known[i].digest == digest}
-        rest = [i for i in wanted if i not in found]
-        todo += [(key, tuple(rest[k : k + CHUNK])) for k in range(0, len(rest), CHUNK)]
-    total = len(found) + sum(len(part) for _, part in todo)
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    for verdicts in jobs(joblib.delayed(judge)(plan.open, key, part) for key, part in todo):
-        keep(plan.resume, verdicts)
-        for verdict in verdicts:
-            found[verdict.identity] = verdict
-            if progress is not None:
-                progress(verdict, len(found), total)
-    return summed(found.values(), equivalents, whole=plan.sample == 1)
+    found: dict[str, Verdict] = {}
+    refused: set[str] = set()
+    for place, key in enumerate(plan.keys):
+        target = plan.open(key)
+        digest = digest_of(target.text)
+        chosen = target.mutants()[:: plan.sample]
+        here = [m.identity for m in chosen if m.shared not in refused]
+        old = {i: known[i] for i in here if i in known and known[i].digest == digest}
+        rest = [i for i in here if i not in old]
+        parts = [tuple(rest[k : k + CHUNK]) for k in range(0, len(rest), CHUNK)]
+        for verdicts in jobs(joblib.delayed(judge)(plan.open, key, part) for part in parts):
+            keep(plan.resume, verdicts)
+            old |= {v.identity: v for v in verdicts}
+            for verdict in verdicts if progress is not None else ():
+                progress(verdict, place + 1, len(plan.keys))
+        found |= old
+        refused |= {v.shared for v in old.values() if v.killer} - {""}
+    whole = plan.sample == 1
+    return summed([v for v in found.values() if in_question(v, refused)], equivalents, whole=whole)
+
+
+def in_question(verdict: Verdict, refused: set[str]) -> bool:
+    """Whether a verdict counts: a survivor that another file refuses does not."""
+    return not (verdict.survived and verdict.shared in refused)
 
 
 def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -> list[Verdict]:
@@ -184,6 +190,7 @@ def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -
                 killer,
                 detail[:300],
                 round(now - start, 3),
+                mutant.shared,
             )
         )
         start = now

@@ -41,7 +41,7 @@ from verify.subject import Subject
 
 INSTANCES = 8
 SECONDS = 60.0
-WORST = ("float16", "float32")
+WORST = ("bfloat16", "float16", "float32")
 """The formats whose numbers run out first."""
 STAGES: dict[str, Stage] = {
     "declared": declared_stage,

@@ -32,7 +32,7 @@ class Mutant:
         function: The qualified name of what encloses it; empty at the top of the file.
         before, after: The statement's part that changed, as code on one line.
         last: The last line of that part.
-        group: For what is within a function at the top of the file: the function's text, digested.
+        shared: The same for the same change of the same function at the top of any file.
     """
 
     file: str
@@ -43,7 +43,7 @@ class Mutant:
     before: str
     after: str
     last: int = 0
-    group: str = ""
+    shared: str = ""
     path: Path = field(repr=False, compare=False, default=())
     node: Any = field(repr=False, compare=False, default=None)
 
@@ -65,7 +65,7 @@ def mutants(text: str, file: str = "", *, tensors: bool = False) -> tuple[Mutant
         tensors: Whether it computes with tensors (see :class:`Surroundings`).
     """
     tree = ast.parse(text)
-    walk = Walk(file, tensors, groups(tree))
+    walk = Walk(file, tensors, functions(tree))
     walk.visit(tree, (), Surroundings(tensors=tensors), "")
     ordered = sorted(walk.found, key=lambda m: (m.line, m.column, m.kind, m.after))
     result: dict[str, Mutant] = {}
@@ -78,10 +78,10 @@ def mutants(text: str, file: str = "", *, tensors: bool = False) -> tuple[Mutant
     return tuple(result.values())
 
 
-def groups(tree: ast.Module) -> dict[str, str]:
-    """Functions at the top of a file by name → a digest of their text."""
+def functions(tree: ast.Module) -> dict[str, tuple[int, str]]:
+    """Functions at the top of a file by name → first line, and a digest of the text."""
     return {
-        node.name: hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:16]
+        node.name: (node.lineno, hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:16])
         for node in tree.body
         if isinstance(node, Function)
     }
@@ -90,10 +90,10 @@ def groups(tree: ast.Module) -> dict[str, str]:
 class Walk:
     """Collects the mutants of a syntax tree."""
 
-    def __init__(self, file: str, tensors: bool, groups: Mapping[str, str]) -> None:
+    def __init__(self, file: str, tensors: bool, functions: Mapping[str, tuple[int, str]]) -> None:
         """Start empty."""
         self.file = file
-        self.groups = groups
+        self.functions = functions
         self.tensors = tensors
         self.found: list[Mutant] = []
 
@@ -114,10 +114,12 @@ class Walk:
         if before != after:
             place = change.line, change.column, change.kind
             last = getattr(node, "end_lineno", None) or change.line
+            start, digest = self.functions.get(owner.split(".", 1)[0], (0, ""))
+            shared = f"{digest}:{change.line - start}:{change.column}:{change.kind}:{after}"
             self.found.append(
                 Mutant(
                     *(self.file, *place, owner, before, after, last),
-                    *(self.groups.get(owner.split(".", maxsplit=1)[0], ""), path, change.node),
+                    *(shared if digest else "", path, change.node),
                 )
             )
 

@@ -89,14 +89,12 @@ CLAIMS: Mapping[str, Claim] = {
 
 
 def claimed(variants: Sequence[Subject], claim: Claim) -> list[Subject] | None:
-    """The variants with a wrong claim; ``None`` where it does not apply to one of them."""
-    found = []
-    for subject in variants:
-        wrong = claim(subject.correction)
-        if wrong is None:
-            return None
-        found.append(replace(subject, correction=wrong))
-    return found
+    """The variants with a wrong claim where it applies; ``None`` where it applies to none."""
+    wrong = [claim(s.correction) for s in variants]
+    if not any(wrong):
+        return None
+    pairs = zip(variants, wrong, strict=True)
+    return [s if c is None else replace(s, correction=c) for s, c in pairs]
 
 
 # ---------------------------------------------------------------------- what is judged

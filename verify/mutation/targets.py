@@ -27,6 +27,15 @@ def layer_keys(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"layer {name}" for name in (names or known))
 
 
+def room_keys(names: Sequence[str]) -> tuple[str, ...]:
+    """Keys of rooms and their files; of all where no names are given.
+
+    Raises:
+        KeyError: If there is no such room or file.
+    """
+    return tuple(f"room {name}" for name in room_files(tuple(names)))
+
+
 def target_keys(layers: Sequence[str] | None, rooms: Sequence[str] | None) -> tuple[str, ...]:
     """Keys of what a command names; everything where it names neither.
 
@@ -37,7 +46,7 @@ def target_keys(layers: Sequence[str] | None, rooms: Sequence[str] | None) -> tu
     if layers is not None or rooms is None:
         found += layer_keys(layers or ())
     if rooms is not None or layers is None:
-        found += tuple(f"room {name}" for name in room_files(tuple(rooms or ())))
+        found += room_keys(rooms or ())
     return found
 
 

@@ -1,4 +1,4 @@
-"""A campaign fails on a survivor and on an argument that nothing needs, and goes on where it was."""
+"""A campaign fails on a survivor and on a needless argument, and goes on where it was."""
 
 from dataclasses import replace
 
@@ -109,3 +109,11 @@ def test_unknown_names_are_refused(bad):
         target_keys(bad, None)
     with pytest.raises(KeyError, match="nosuch"):
         target_keys(None, bad)
+
+
+def test_a_shared_function_is_judged_until_a_file_refuses_it():
+    result = run(Plan(Blind, ("blind", "seeing")), equivalents=())
+    assert result.passed
+    assert {v.file for v in result.verdicts} == {"seeing"}
+    result = run(Plan(Blind, ("seeing", "blind")), equivalents=())
+    assert {v.file for v in result.verdicts} == {"seeing"}

@@ -75,8 +75,9 @@ def test_equal_operators_at_one_place_are_told_apart():
     assert len(kinds) == len(set(kinds)) == 6
 
 
-def test_functions_of_the_same_text_form_a_group():
+def test_the_same_change_of_the_same_function_is_shared():
     one, other = ("def f(x):\n    return x + 1\n", "A = 1\n\n\ndef f(x):\n    return x + 1\n")
-    groups = [{m.group for m in mutants(t) if m.function == "f"} for t in (one, other)]
-    assert groups[0] == groups[1] != {""}
-    assert {m.group for m in mutants(other) if not m.function} == {""}
+    shared = [{m.shared for m in mutants(t) if m.function == "f"} for t in (one, other)]
+    assert shared[0] == shared[1]
+    assert len(shared[0]) == 6
+    assert {m.shared for m in mutants(other) if not m.function} == {""}

@@ -1,0 +1,33 @@
+"""Some mutants of two generated files, the same each time: all are refused."""
+
+import pytest
+
+from tests.support import SPEC_FILES
+from verify.mutation import layers
+from verify.mutation.campaign import Plan, run
+from verify.mutation.layers import LayerTarget
+
+
+class Forward(LayerTarget):
+    """The mutants of what the classes compute, judged without the tests of the layers."""
+
+    def __init__(self, key):
+        super().__init__(SPEC_FILES[key])
+
+    def mutants(self):
+        return tuple(m for m in super().mutants() if m.function.endswith(".forward"))
+
+
+@pytest.mark.parametrize(("key", "every"), [("linear", 9), ("scale", 7)])
+def test_a_sample_of_mutants_is_refused(key, every):
+    result = run(Plan(Forward, (key,), every), equivalents=())
+    assert len(result.verdicts) >= 4
+    assert [str(v) for v in result.survivors] == []
+
+
+def test_the_text_itself_is_accepted_and_a_broken_one_is_not(monkeypatch):
+    monkeypatch.setattr(layers, "KILLERS", layers.KILLERS[:2])
+    target = Forward("scale")
+    assert target.judge_text(target.text).killer == ""
+    assert target.judge_text("import os\n" + target.text).killer == "gate"
+    assert target.judge_text(target.text.replace("torch.rsqrt", "torch.sqrt")).killer == "emitted"
