@@ -111,7 +111,7 @@ class Prover:
             s for s in subjects if not isinstance(s, AttentionSubject) or s.part == "score"
         )
         self.seed = seed
-        self.places: dict[tuple[Any, int, int], Place | None] = {}
+        self.places: dict[tuple[Any, int, int], Place] = {}
 
     @classmethod
     def of(cls, source: Any) -> Prover:
@@ -153,21 +153,38 @@ class Prover:
             except NoPointError as error:
                 if not place.generic:
                     raise UndefinedError(str(error)) from error
-                raise
             except Raised as error:
                 if error.name != "ValueError":
                     raise Refusal(f"{subject.name} raises {error}") from error
         raise VerificationError(f"{subject.name} has no instance that it takes")
 
     def candidates(self, subject: Subject, index: int) -> Iterator[Place]:
-        """Instances of a kind that have few roots, drawn when they are first asked for."""
+        """Instances of a kind that have a value, those with few roots first.
+
+        Raises:
+            UndefinedError: If one without inputs has none.
+        """
+        many: list[Place] = []
         for attempt in range(ATTEMPTS):
-            key = (subject.key, index, attempt)
-            if key not in self.places:
-                self.places[key] = usable(place_of(subject, index, self.seed, attempt))
-            found = self.places[key]
-            if found is not None:
-                yield found
+            place = self.place(subject, index, attempt)
+            try:
+                few = place.conditions <= MOST_ROOTS
+            except Singular as error:
+                if not place.generic:
+                    raise UndefinedError(f"{error}: {place}") from error
+                continue
+            if few:
+                yield place
+            else:
+                many.append(place)
+        yield from sorted(many, key=lambda place: place.conditions)
+
+    def place(self, subject: Subject, index: int, attempt: int) -> Place:
+        """An instance of a kind, drawn when it is first asked for."""
+        key = (subject.key, index, attempt)
+        if key not in self.places:
+            self.places[key] = place_of(subject, index, self.seed, attempt)
+        return self.places[key]
 
     def judge_points(self, machine: Machine, subject: Subject, place: Place) -> float | None:
         """The first point at which the text's roots exist too.
@@ -192,20 +209,6 @@ class Prover:
 
 class UndefinedError(VerificationError):
     """The layer itself has no value where all of its inputs are 0, as 0/0 has none."""
-
-
-def usable(place: Place) -> Place | None:
-    """A place that has a value and few roots, or ``None``.
-
-    Raises:
-        UndefinedError: If it has no value because its inputs are 0.
-    """
-    try:
-        return place if place.roots() <= MOST_ROOTS else None
-    except Singular as error:
-        if not place.generic:
-            raise UndefinedError(f"{error}: {place}") from error
-        return None
 
 
 def differences(found: Sequence[Exact | None], point: Point) -> str:

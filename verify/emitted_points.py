@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from abc import ABC, abstractmethod
@@ -20,7 +21,7 @@ SPARE = 8
 # Instances are taken that have no more roots, each of which exists with chance 1/2.
 MOST_ROOTS = 5
 DRAWS = 60 * 2**MOST_ROOTS
-COUNTS = 4
+COUNTS = 2
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,8 @@ class Place(ABC):
             return replace(point, spent=point.spent + math.log2(draws))
         raise NoPointError(f"no point of {DRAWS} has every root: {self}")
 
-    def roots(self) -> float:
+    @functools.cached_property
+    def conditions(self) -> float:
         """About how many independent conditions the roots of the derived map are."""
         rings = [self.next_draw(counting=True).ring for _ in range(COUNTS)]
         return 2 / COUNTS * sum(len(ring.missing) for ring in rings)

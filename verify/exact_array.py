@@ -22,7 +22,7 @@ from verify.results import VerificationError
 Array = np.ndarray[Any, Any]
 Number = int | Fraction
 Degrees = tuple[int, int]
-LARGEST = 200_000
+LARGEST = 20_000
 STEEPEST = 64
 # Types of numbers, narrower ones first; the two half types have float32 in common.
 RANK = ("", "float16", "bfloat16", "float32", "float64")
@@ -32,6 +32,16 @@ PRODUCT = operator.mul
 
 class Refusal(VerificationError):  # noqa: N818 - a verdict, with its reason
     """Something that the exact reading of an emitted file does not know or does not allow."""
+
+
+def check_size(size: int) -> None:
+    """Refuse what would take long, before it is computed.
+
+    Raises:
+        Refusal: If an array would be larger than anything that is worth judging.
+    """
+    if size > LARGEST:
+        raise Refusal(f"{size} numbers are too many to be proved")
 
 
 def objects(values: Any) -> Array:
@@ -80,8 +90,7 @@ class Exact:
 
     def __post_init__(self) -> None:
         """Refuse what would take long."""
-        if self.value.size > LARGEST:
-            raise Refusal(f"an array of {self.value.size} numbers is too large to be proved")
+        check_size(self.value.size)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -128,6 +137,7 @@ class Exact:
         """A + b; d(a + b) = da + db."""
         if self.infinite is not None or other.infinite is not None:
             return self.add_infinite(other)
+        check_size(math.prod(np.broadcast_shapes(self.shape, other.shape)))
         value = self.reduced(self.value + other.value)
         (a, b), (c, d) = self.degrees, other.degrees
         return Exact(
@@ -348,6 +358,7 @@ def multilinear(f: Callable[..., Any], *factors: Exact) -> Exact:
     given = [a.finite for a in factors]
     first = given[0]
     values = [a.value for a in given]
+    check_size(math.prod(v.size for v in values) // LARGEST)
     value = first.reduced(f(*values))
     tangents = [
         first.reduced(f(*values[:k], a.tangent, *values[k + 1 :]))

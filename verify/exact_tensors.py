@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from verify.exact_array import Exact, Refusal, Whole, constant
+from verify.exact_array import Exact, Refusal, Whole, check_size, constant
 from verify.exact_table import (
     ATTRIBUTES,
     Autocast,
@@ -31,12 +31,15 @@ from verify.residues import Residues, Singular
 @known("torch.eye")
 def eye(ring: Residues, n: int, *, dtype: Kind | None = None, device: Any = None) -> Exact:
     """[i = j]."""
+    check_size(n * n)
     return constant(ring, np.eye(n, dtype=np.int64).astype(object), floating(dtype))
 
 
 def filled(number: int, shape: Sequence[Any], dtype: Any, ring: Residues) -> Exact:
     """One number everywhere."""
-    value = np.full(integers(*shape), number, dtype=object)
+    sizes = integers(*shape)
+    check_size(math.prod(sizes))
+    value = np.full(sizes, number, dtype=object)
     return constant(ring, value, floating(dtype) if dtype is not None else "")
 
 
@@ -55,13 +58,15 @@ def ones(ring: Residues, *shape: Any, dtype: Kind | None = None, device: Any = N
 @known("torch.arange")
 def arange(ring: Residues, *limits: int, device: Any = None) -> Whole:
     """start, start + step, … below end."""
-    return Whole(np.arange(*integers(*limits)))
+    found = range(*integers(*limits))
+    check_size(len(found))
+    return Whole(np.arange(found.start, found.stop, found.step))
 
 
 @known("Tensor.new_ones")
 def new_ones(ring: Residues, x: Any, *shape: Any) -> Exact:
     """1 everywhere."""
-    return constant(ring, np.ones(integers(*shape), dtype=object), real(x).dtype)
+    return filled(1, shape, kind(real(x)), ring)
 
 
 @known("torch.zeros_like")

@@ -56,12 +56,12 @@ def test_refuses_mistake(mistake: str) -> None:
     assert all(s.detail for s in report.failures)
 
 
-def test_detached_input_fails_the_gradients_alone() -> None:
+def test_detached_input_fails_where_derivatives_by_the_input_are_judged() -> None:
     name, old, new = MISTAKES["detached input"]
     report = verify(name, old=old, new=new)
     failed = {(s.class_name, s.stage) for s in report.failures}
     # K̃ and the step are those of the right layer; only what reaches the input is wrong.
-    assert failed == {("AffineLikeLinear", "gradients"), ("AffineLikeLinear", "lowering")}
+    assert failed == {("AffineLikeLinear", s) for s in ("emitted", "gradients", "lowering")}
 
 
 def test_frozen_layers_report_slope_and_drift() -> None:
