@@ -35,7 +35,8 @@ import secrets
 import sys
 from typing import Any, NamedTuple, TypeAlias
 
-FORMAT, BITS, POINTS, TRIES, OUTPUTS, ENTRIES = "truestep certificate 1", 100, 4, 20000, 6, 64
+FORMAT, BITS, POINTS, TRIES, OUTPUTS, ENTRIES = "truestep certificate 1", 100, 4, 20000, 8, 64
+ROUNDS, MOST = 400, 12
 PARTS = "format about assumptions integers reals axes tensors lines corrected site unit claim"
 CLAIMS = {
     "kernel": "kind value constant",
@@ -309,23 +310,25 @@ def classify(layer: Layer, z: Any, last: Any, gauges: Any) -> set[str]:
     return ({"held"} if field.held else set()) | (set() if affine else {"bent"})
 
 
-def draw_sizes(data: Any, least: Sizes, wanted: set[str]) -> Sizes:
-    """Small sizes that fit together, one of the wanted ones above its least value."""
-    dice = random.Random(secrets.randbits(256))
+def draw_sizes(data: Any, least: Sizes, wanted: set[tuple[str, str]]) -> Sizes:
+    """Small sizes that fit together, a wanted pair of them above their least values."""
+    dice, pairs = random.Random(secrets.randbits(256)), sorted(wanted) or [()]
     for attempt in range(TRIES):
-        small = (1, 2, 3, 4) if attempt < 50 else (1, 1, 1, 2, 3)
-        sizes = {k: low + dice.choice((0, 0, 1, 2)) for k, low in data["integers"].items()}
+        pair, small = dice.choice(pairs), (1, 2, 3, 4) if attempt < 50 else (1, 1, 1, 2, 3)
+        above = {k: dice.choice((1, 1, 2) if k in pair else (0, 0, 1, 2)) for k in least}
+        sizes = {k: low + above[k] for k, low in data["integers"].items()}
         layer = Layer(data, None, sizes)
         for axis, e in data["axes"].items():
-            sizes[axis] = dice.choice(small) if e is None else layer.integer(e, {})
+            free = 1 + above[axis] if axis in pair else dice.choice(small)
+            sizes[axis] = free if e is None else layer.integer(e, {})
         shapes = [t["axes"] for t in data["tensors"].values()]
         shapes.append(data["lines"][-1]["letters"].values())
         *held, output = (math.prod(sizes[axis] for axis in shape) for shape in shapes)
         fit = sum(held) <= ENTRIES and output <= OUTPUTS
         fit = fit and all(sizes[k] >= low for k, low in least.items())
-        if fit and (not wanted or any(sizes[k] > least[k] for k in wanted)):
+        if fit and all(sizes[k] > least[k] for k in pair):
             return sizes
-    raise ValueError(f"no small sizes fit, or none of {sorted(wanted)} is above its least value")
+    return {}
 
 
 def examine(data: Any) -> str:
@@ -343,22 +346,28 @@ def examine(data: Any) -> str:
         raise ValueError("site and unit are not the letters of the output")
     if not set(data["integers"].values()) <= {0, 1}:
         raise ValueError("the least value of an integer is neither 0 nor 1")
-    wanted, points, worst, seen = set(least), 0, math.inf, set()
-    for _ in range(TRIES // 100):
-        sizes, bits = draw_sizes(data, least, wanted), 0.0
+    wanted = set(itertools.combinations_with_replacement(least, 2))
+    points, worst, seen = 0, math.inf, set()
+    for _ in range(ROUNDS):
+        alone = {(a, b) for a, b in wanted if a == b}
+        sizes, bits = draw_sizes(data, least, alone or wanted), 0.0
         try:
-            while bits < BITS:
+            while sizes and bits < BITS:
                 field = Field()
                 seen |= judge(data, field, sizes)
                 bits += 120 - math.log2(field.height)
                 points += 1
         except ZeroDivisionError:
             continue
-        worst, wanted = min(worst, bits), {k for k in wanted if sizes[k] == least[k]}
-        if points >= POINTS and not wanted:
+        above = {k for k in sizes if sizes[k] > least[k]}
+        wanted = {pair for pair in wanted if not above >= {*pair}}
+        worst = min(worst, bits) if sizes else worst
+        if not sizes or (not alone and points >= (MOST if wanted else POINTS)):
             break
-    else:
-        raise ValueError("a division by 0 at nearly all sizes")
+    if alone & wanted:
+        raise ValueError(
+            f"nothing could be compared where {alone & wanted} is above its least value"
+        )
     found = next((name for sign, name in CLASSES.items() if sign in seen), "exact")
     if claim.get("class", found) != found or "not 0" not in seen:
         raise ValueError(f"the class is {found}" if "not 0" in seen else "nothing was compared")

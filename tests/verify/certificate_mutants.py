@@ -1,0 +1,68 @@
+"""Every small change of a certificate: constants, exponents, signs, indices, axes, claims."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+Json = Any
+SWAPPED = {"add": "mul", "mul": "add", "+": "*", "*": "+", "//": "*"}
+CLASSES = ("exact", "constant-rate", "first-order", "frozen")
+WORDS = ("format", "about", "assumptions", "name", "kind")
+
+
+def mutants(data: Json) -> Iterator[tuple[str, Json]]:
+    """Pairs (what was changed, changed certificate); the words of a certificate stay."""
+    names = {*data["axes"], *data["tensors"], *data["integers"]}
+    for path, node in walk(data, ()):
+        if not path or any(part in WORDS for part in path):
+            continue
+        for what, change in changes(node, path, data, names):
+            mutant = replaced(data, path, change)
+            if json.dumps(mutant) != json.dumps(data):
+                yield f"{'/'.join(map(str, path))}: {what}", mutant
+
+
+def walk(node: Json, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Json]]:
+    """Every node with its path."""
+    yield path, node
+    if isinstance(node, dict | list):
+        for key, child in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from walk(child, (*path, key))
+
+
+def replaced(data: Json, path: tuple[Any, ...], change: Json) -> Json:
+    """A copy with another node at the path."""
+    copied = copy.deepcopy(data)
+    node = copied
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = change
+    return copied
+
+
+def changes(
+    node: Json, path: tuple[Any, ...], data: Json, names: set[str]
+) -> Iterator[tuple[str, Json]]:
+    """What a node may be changed to."""
+    if isinstance(node, bool):
+        yield f"{node} to {not node}", not node
+    elif isinstance(node, int):
+        yield f"{node} + 1", node + 1
+        yield f"-{node}", -node
+    elif path[-1] == "class":
+        yield from ((f"class {name}", name) for name in CLASSES if name != node)
+    elif isinstance(node, str) and node in SWAPPED and path[-1] == 0:
+        yield f"{node} to {SWAPPED[node]}", SWAPPED[node]
+    elif isinstance(node, str) and node in data["axes"]:
+        others = sorted(set(data["axes"]) - {node})
+        yield from ((f"{node} to {other}", other) for other in others[:1])
+    elif isinstance(node, list) and node and node[0] in ("add", "mul", "+", "*"):
+        for k in range(1, len(node)):
+            yield f"without operand {k}", [*node[:k], *node[k + 1 :]]
+        yield "negated", [SWAPPED.get(node[0], "mul") if node[0] in "+add" else node[0], -1, node]
+    elif isinstance(node, list) and node and node[0] in ("root", "pow", "is 0", "call", "sum"):
+        yield f"{node[0]} to 1", 1
+        yield f"{node[0]} doubled", ["mul", 2, node]
