@@ -1,0 +1,186 @@
+"""A few random specs pass; defects put into the product are found, and shrink to small specs."""
+
+import pathlib
+from dataclasses import replace
+
+import pytest
+
+from derive import derivation as derivations
+from derive.corrections import Solver
+from derive.errors import SpecError
+from derive.parser import Parser
+from tests.verify.fuzz.layers import DIAGONAL, LINEAR, SQUARED, WAVE
+from verify.fuzz import illegal
+from verify.fuzz.grammar import random_layer
+from verify.fuzz.illegal import KINDS, judge_illegal
+from verify.fuzz.judge import judge
+from verify.fuzz.run import Settings, fuzz, read, saved, summary
+from verify.fuzz.shrink import shrink
+from verify.fuzz.text import toml
+
+FOUND = pathlib.Path(__file__).parent / "found"
+
+
+def kinds(layer):
+    return {f.kind for f in judge(layer, 0, 1).findings}
+
+
+def test_random_specs():
+    tally = fuzz(Settings(12, seed=11))
+    assert not tally.failures, summary(tally, Settings(12, seed=11))
+    assert tally.specs == 12
+    assert sum(tally.outcomes.values()) == 12
+    assert len(tally.kinds) >= 2
+
+
+@pytest.mark.parametrize("file", list(saved(FOUND)), ids=lambda file: file.stem)
+def test_what_was_found_once(file):
+    assert not judge(read(file), 0, 1).findings
+
+
+@pytest.mark.parametrize("layer", [LINEAR, SQUARED, WAVE, DIAGONAL])
+def test_small_layers(layer):
+    assert not kinds(layer)
+
+
+# ------------------------------------------------------------------ defects
+def test_wrong_factor_in_the_kernel(monkeypatch):
+    right = derivations.derive_update
+
+    def wrong(program):
+        update = right(program)
+        return replace(update, kernel=2 * update.kernel)
+
+    monkeypatch.setattr(derivations, "derive_update", wrong)
+    assert "kernel" in kinds(LINEAR)
+    small = shrink(WAVE, lambda layer: "kernel" in kinds(layer), seconds=20)
+    assert len(toml(small)) < len(toml(WAVE))
+    assert "tanh" not in toml(small)
+
+
+def test_wrong_power_of_the_gauge(monkeypatch):
+    right = Solver.scalar_gauge
+
+    def wrong(self, *arguments):
+        found = right(self, *arguments)
+        return replace(found, gauge=found.gauge**2)
+
+    monkeypatch.setattr(Solver, "scalar_gauge", wrong)
+    assert {"module: output", "module: self-kernel"} <= kinds(LINEAR)
+
+
+def test_wrong_class(monkeypatch):
+    right = derivations.classify
+    monkeypatch.setattr(
+        derivations, "classify", lambda update: replace(right(update), kind="diagonal")
+    )
+    assert "class" in kinds(LINEAR)
+
+
+def test_correction_withheld(monkeypatch):
+    reason = "κ is constant: no factor on the input changes it"
+    monkeypatch.setattr(Solver, "input_map", lambda self: self.refuse("input map", reason))
+    assert "withheld: input map" in kinds(LINEAR)
+
+
+def test_correction_offered_wrongly(monkeypatch):
+    right = Solver.unit_gauge
+
+    def wrong(self):
+        found = self.output_gauge()
+        return replace(found, ansatz="unit gauge") if found.applies else right(self)
+
+    monkeypatch.setattr(Solver, "unit_gauge", wrong)
+    assert "offered wrongly: unit gauge" in kinds(LINEAR)
+
+
+def test_wrong_exactness(monkeypatch):
+    monkeypatch.setattr(Solver, "exactness", lambda self, gauge, rate: "exact")
+    assert "exactness: unit gauge" in kinds(SQUARED)
+
+
+def test_unknown_reason(monkeypatch):
+    monkeypatch.setattr(Solver, "matrix_gauge", lambda self: self.refuse("matrix gauge", "tired"))
+    assert "refusal: matrix gauge" in kinds(LINEAR)
+
+
+def test_error_of_the_parser(monkeypatch):
+    def wrong(self, node):
+        raise KeyError(node)
+
+    monkeypatch.setattr(Parser, "walk_call", wrong)
+    assert any(kind.startswith("error: KeyError") for kind in kinds(WAVE))
+    assert not kinds(LINEAR)
+
+
+def test_legal_spec_refused(monkeypatch):
+    def wrong(self, node):
+        raise SpecError("no functions", "tanh")
+
+    monkeypatch.setattr(Parser, "walk_call", wrong)
+    assert kinds(WAVE) == {"refused: no functions"}
+
+
+def test_slow(monkeypatch):
+    def endless(update):
+        while True:
+            pass
+
+    monkeypatch.setattr(derivations, "classify", endless)
+    found = judge(LINEAR, 0, 1, limit=0.5).findings
+    assert [f.kind for f in found] == ["slow: derive, generate"]
+
+
+# ------------------------------------------------------------------ broken specs
+def test_every_break():
+    text = toml(random_layer(0, 0))
+    for number in range(2 * len(KINDS)):
+        outcome, finding = judge_illegal(text, 0, number)
+        assert finding is None, (outcome, finding)
+
+
+def test_accepted_break(monkeypatch):
+    monkeypatch.setattr(illegal, "read_spec", lambda text, file: None)
+    monkeypatch.setattr(illegal, "derive", lambda spec: None)
+    certain = [number for number, kind in enumerate(KINDS) if kind.certain]
+    for number in certain:
+        assert judge_illegal(toml(LINEAR), 0, number)[1] is not None
+
+
+def test_crash(monkeypatch):
+    def crash(text, file):
+        raise KeyError(text)
+
+    monkeypatch.setattr(illegal, "read_spec", crash)
+    _, (finding, _) = judge_illegal(toml(LINEAR), 0, 0)
+    assert finding.kind == "illegal: KeyError"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (SpecError("wrong", "x", "", "other.toml"), "illegal: no file"),
+        (SpecError("wrong", "", "", "fuzzed.toml"), "illegal: no symbol"),
+    ],
+)
+def test_poor_error(monkeypatch, error, kind):
+    def refuse(text, file):
+        raise error
+
+    monkeypatch.setattr(illegal, "read_spec", refuse)
+    assert judge_illegal(toml(LINEAR), 0, 0)[1][0].kind == kind
+
+
+# ------------------------------------------------------------------ saving
+def test_failures_are_saved_and_judged_again(monkeypatch, tmp_path):
+    right = derivations.classify
+    monkeypatch.setattr(
+        derivations, "classify", lambda update: replace(right(update), constant=True)
+    )
+    tally = fuzz(Settings(1, seed=11, save=tmp_path))
+    assert "constant" in {f.finding.kind for f in tally.failures}
+    files = list(saved(tmp_path))
+    assert files
+    assert any("constant" in kinds(read(file)) for file in files)
+    monkeypatch.undo()
+    assert not any(kinds(read(file)) for file in files)
