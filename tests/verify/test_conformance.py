@@ -16,6 +16,7 @@ from tests.verify.test_handwritten import MISTAKES
 from verify import conformance
 from verify.load import load_module
 from verify.results import STAGES, VerificationError
+from verify.stage import Record
 
 SHIPPED = Path(__file__).parents[2] / "truestep" / "specs"
 
@@ -56,19 +57,40 @@ def test_every_stage_has_a_function() -> None:
     assert set(conformance.kit(True)) - set(conformance.kit(False)) == {"compilers"}
 
 
+def agrees(variants: Any, settings: Any, record: Record) -> None:
+    """A stage that is content with everything."""
+    record.instances = 1
+    record.judge(0.0, 0.0, "")
+
+
+def judges_nothing(variants: Any, settings: Any, record: Record) -> None:
+    """A stage that is silent."""
+
+
 @pytest.mark.parametrize("stage", conformance.KIT)
 def test_a_stage_that_judges_nothing_fails_the_check(
     stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passing: Any = lambda variants, settings, record: (  # noqa: E731 - one stage for all
-        setattr(record, "instances", 1), record.judge(0.0, 0.0, "")
-    )  # fmt: skip
-    for name in conformance.KIT:
-        monkeypatch.setitem(conformance.RUN, name, passing)
+    monkeypatch.setattr(conformance, "RUN", dict.fromkeys(conformance.RUN, agrees))
     assert conformance.check(SPECS["scale"]).passed
-    monkeypatch.setitem(conformance.RUN, stage, lambda *_: None)
+    monkeypatch.setitem(conformance.RUN, stage, judges_nothing)
     with pytest.raises(VerificationError, match=f"UnitGaugeScale, {stage}: nothing could be"):
         conformance.check(SPECS["scale"])
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_judges_nothing_fails_the_build(
+    stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from truestep import building, shipped
+
+    source, settings = shipped.find("scale"), building.Settings(instances=1, seed=0, jobs=1)
+    monkeypatch.setattr(conformance, "RUN", dict.fromkeys(conformance.RUN, agrees))
+    assert building.verified(source, settings).status == "layer"
+    monkeypatch.setitem(conformance.RUN, stage, judges_nothing)
+    outcome = building.verified(source, settings)
+    assert outcome.status == "failed"
+    assert f"UnitGaugeScale, {stage}: nothing could be judged" in outcome.message
 
 
 def test_a_stage_that_is_missing_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
