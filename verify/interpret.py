@@ -3,7 +3,7 @@
 Every node is evaluated in a *scope*, the letters around it, as an array with one axis a letter of
 the scope; a sum puts its letters at the end of the scope and adds up over them. What the arrays are
 is left to :class:`Arithmetic`: torch tensors here (so that autograd differentiates the
-*uncorrected* layer), dual numbers modulo a prime in :mod:`verify.exact`.
+*uncorrected* layer), numbers modulo a prime in :mod:`verify.emitted_reference`.
 """
 
 from __future__ import annotations
