@@ -35,7 +35,7 @@ import secrets
 import sys
 from typing import Any, NamedTuple, TypeAlias
 
-FORMAT, BITS, POINTS, TRIES, OUTPUTS, ENTRIES = "truestep certificate 1", 100, 4, 20000, 8, 64
+FORMAT, BITS, POINTS, TRIES, OUTPUTS, ENTRIES = "truestep certificate 1", 100, 4, 5000, 8, 64
 ROUNDS, MOST = 400, 12
 PARTS = "format about assumptions integers reals axes tensors lines corrected site unit claim"
 CLAIMS = {

@@ -1,0 +1,152 @@
+"""A certificate's forward map is the spec's: evaluated in floating point by a reader of its own."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from derive import LayerSpec, derive, load_spec
+from derive.certificate import certificates
+from derive.certificate_layer import spec_certificates
+from derive.evaluate import Evaluator, run_program
+from derive.stages import stage_spec
+from verify.checker import check
+from verify.instances import EXACT, sample
+
+SPECS = Path(__file__).parents[2] / "truestep" / "specs"
+CALLS = {
+    "exp": math.exp,
+    "log": math.log,
+    "tanh": math.tanh,
+    "erf": math.erf,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+}
+
+
+class Reader:
+    """Values of a certificate's formulas in floating point."""
+
+    def __init__(self, data, sizes, symbols, tensors):
+        self.data, self.sizes, self.symbols, self.tensors = data, sizes, symbols, tensors
+        self.lines = {line["name"]: line for line in data["lines"]}
+
+    def index(self, e, env):
+        if not isinstance(e, list):
+            return env.get(e, self.symbols.get(e)) if isinstance(e, str) else e
+        head, *rest = e
+        if head == "size":
+            return self.sizes[rest[0]]
+        if head == "token":
+            return int(self.tensors[rest[0]][tuple(self.index(i, env) for i in rest[1:])])
+        parts = [self.index(part, env) for part in rest]
+        return {"+": sum, "*": math.prod, "//": lambda p: p[0] // p[1]}[head](parts)
+
+    def value(self, e, env):
+        if not isinstance(e, list):
+            return float(e)
+        head, *rest = e
+        if head == "int":
+            return float(self.index(rest[0], {}))
+        if head == "real":
+            return float(self.symbols[rest[0]])
+        if head == "sum":
+            letters, body = rest
+            ranges = (range(self.sizes[axis]) for axis in letters.values())
+            places = itertools.product(*ranges)
+            return sum(
+                self.value(body, {**env, **dict(zip(letters, i, strict=True))}) for i in places
+            )
+        if head == "is 0":
+            return float(self.index(rest[0], env) == 0)
+        if head == "read":
+            return self.read(rest[0], tuple(self.index(i, env) for i in rest[1:]))
+        if head == "call":
+            return CALLS[rest[0]](self.value(rest[1], env))
+        if head == "pow":
+            return self.value(rest[0], env) ** rest[1]
+        if head == "root":
+            return self.value(rest[1], env) ** (1 / rest[0])
+        return {"add": sum, "mul": math.prod}[head](self.value(part, env) for part in rest)
+
+    def read(self, name, index):
+        if name in self.lines:
+            line = self.lines[name]
+            shape = [self.sizes[axis] for axis in line["letters"].values()]
+        else:
+            shape = self.tensors[name].shape
+        if not all(0 <= i < n for i, n in zip(index, shape, strict=True)):
+            return 0.0
+        if name in self.lines:
+            return self.value(line["value"], dict(zip(line["letters"], index, strict=True)))
+        return float(self.tensors[name][index])
+
+
+def layers():
+    for path in sorted(SPECS.glob("*.toml")):
+        spec = load_spec(path)
+        if not spec.stages:
+            yield spec
+        yield from (stage_spec(spec, stage) for stage in spec.stages)
+
+
+@pytest.mark.parametrize("spec", list(layers()), ids=lambda spec: spec.name)
+def test_the_forward_map_is_that_of_the_spec(spec):
+    derivation = derive(spec)
+    program = derivation.program
+    data = json.loads(certificates(derivation)[0].to_json())
+    assert data["about"]["spec"] == spec.digest
+    for instance in sample(derivation, 2, kinds=("varied",), limits=EXACT):
+        evaluator = Evaluator(instance.sizes, instance.tensors, instance.symbols)
+        wanted = run_program(program, evaluator)[program.output.target]
+        reader = Reader(data, instance.sizes, instance.symbols, instance.tensors)
+        for axis, formula in data["axes"].items():
+            assert formula is None or reader.index(formula, {}) == instance.sizes[axis]
+        found = [reader.read(program.output.target, i) for i in np.ndindex(*wanted.shape)]
+        np.testing.assert_allclose(np.reshape(found, wanted.shape), wanted, rtol=1e-9, atol=1e-12)
+
+
+def layer(forward, **more):
+    parameters = {"W": {"torch": "weight"}, "b": {"torch": "bias"}}
+    return LayerSpec(
+        name="Layer", forward=forward, site="n", unit="i", parameters=parameters,
+        sizes={"i": "out", "j": "width"}, **more,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        "z[n, i] = exp(W[i, j]*x[n, j] + b[i])",
+        "z[n, i] = erf(W[i, j]*x[n, j]/3 + b[i])",
+        "z[n, i] = relu(W[i, j]*x[n, j] + b[i])",
+        "z[n, i] = W[i, j]*x[n, j]/max[j](x[n, j]**2) + b[i]",
+        "z[n, i] = W[i, j]*x[n, j]**3 + b[i]",
+    ],
+)
+def test_functions_maxima_and_odd_roots(forward):
+    for found in certificates(derive(layer(forward))):
+        verdict = check(json.loads(found.to_json()))
+        assert verdict.accepted, f"{found.name}: {verdict.text}"
+
+
+def test_assumptions_are_stated():
+    found = dict(spec_certificates(load_spec(SPECS / "gated_linear.toml")))
+    frozen = found["unit-gauge"].data
+    assert frozen["claim"]["class"] == "frozen"
+    assert any("held fixed" in words for words in frozen["assumptions"])
+    assert any("sigmoid" in words for words in frozen["assumptions"])
+    low_rank = dict(spec_certificates(load_spec(SPECS / "low_rank.toml")))["matrix-gauge"].data
+    assert any("pivot" in words for words in low_rank["assumptions"])
+
+
+def test_names_and_radius():
+    names = {name for name, _ in spec_certificates(load_spec(SPECS / "linear.toml"))}
+    assert {"kernel", "output-gauge", "input-map", "without-b.input-map-any-radius"} <= names
+    found = dict(spec_certificates(load_spec(SPECS / "linear.toml")))
+    assert found["without-b.input-map"].data["claim"]["class"] == "exact"
+    assert found["without-b.input-map-any-radius"].data["claim"]["class"] == "constant-rate"
