@@ -183,7 +183,6 @@ class Exact:
         """a/b = a b⁻¹."""
         return self * other.power(-1)
 
-    # ------------------------------------------------------------------ functions
     def mapped(
         self,
         f: Callable[[int], int],
@@ -282,7 +281,6 @@ class Exact:
         half = self.constant(Fraction(1, 2))
         return self * half * (self.constant(1) + (self * root).erf())
 
-    # ------------------------------------------------------------------ over axes
     def total(self, axes: tuple[int, ...], keepdims: bool = False) -> Exact:
         """Sum over axes; d Σ a = Σ da."""
         a = self.finite
