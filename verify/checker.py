@@ -312,7 +312,8 @@ def classify(layer: Layer, z: Any, last: Any, gauges: Any) -> set[str]:
 
 def draw_sizes(data: Any, least: Sizes, wanted: set[tuple[str, str]]) -> Sizes:
     """Small sizes that fit together, a wanted pair of them above their least values."""
-    dice, pairs = random.Random(secrets.randbits(256)), sorted(wanted) or [()]
+    dice = random.Random(secrets.randbits(256))
+    pairs: list[tuple[str, ...]] = [*sorted(wanted)] or [()]
     for attempt in range(TRIES):
         pair, small = dice.choice(pairs), (1, 2, 3, 4) if attempt < 50 else (1, 1, 1, 2, 3)
         above = {k: dice.choice((1, 1, 2) if k in pair else (0, 0, 1, 2)) for k in least}
@@ -344,6 +345,13 @@ def examine(data: Any) -> str:
         raise ValueError("the claim lacks a part, or a constant reads a tensor")
     if sorted(letters) != sorted(data["site"] + data["unit"]):
         raise ValueError("site and unit are not the letters of the output")
+    gauges = claim.get("gauges", [])
+    names = [line["name"] for line in data["lines"] + data["corrected"]] + list(data["tensors"])
+    used = [
+        f'"read", "{gauge}"' in json.dumps(data["lines"], ensure_ascii=False) for gauge in gauges
+    ]
+    if len(set(names)) < len(names) or any(used) or data["lines"][-1]["name"] in gauges:
+        raise ValueError("a name twice, or a gauge that the layer itself holds")
     if not set(data["integers"].values()) <= {0, 1}:
         raise ValueError("the least value of an integer is neither 0 nor 1")
     wanted = set(itertools.combinations_with_replacement(least, 2))

@@ -201,6 +201,19 @@ def test_a_corrected_map_is_the_layer_with_gauges():
     refused(data, "gauges are 1")
 
 
+@pytest.mark.parametrize("name", ["x", "W", "z"])
+def test_a_gauge_is_no_part_of_the_layer(name):
+    data = certificate("linear", "output-gauge")
+    refused(changed(data, ("claim", "gauges"), [name]), "a gauge that the layer itself holds")
+
+
+@pytest.mark.parametrize("name", ["x", "z", "z̃"])
+def test_a_name_stands_for_one_thing(name):
+    data = certificate("linear", "output-gauge")
+    line = {"name": name, "letters": {"n": "n", "j": "j"}, "value": 1}
+    refused(data | {"corrected": [line, *data["corrected"]]}, "a name twice")
+
+
 def test_roots_and_odd_roots():
     layer = certificate("linear", "input-map")
     assert '["root", 2' in json.dumps(layer)
