@@ -142,7 +142,7 @@ class Field:
     def call(self, name: str, a: Number, q: int = 0) -> Number:
         """f(x + ε) = f(x) + f'(x) ε; for a root of order q, f(x) is a generator."""
         x, slope = a.tangent(), SLOPES[name]
-        key = (name, q, *sorted(x.terms.items()))
+        key = ("call", name, q, *sorted(x.terms.items()))
         self.height += x.height * (1 + len(self.drawn))  # another argument may coincide with x
         if q and x.terms and key not in self.drawn:
             self.drawn[key] = Number(self, x.height, {((len(self.roots),), ()): 1})
@@ -350,6 +350,8 @@ def examine(data: Any) -> str:
     used = [
         f'"read", "{gauge}"' in json.dumps(data["lines"], ensure_ascii=False) for gauge in gauges
     ]
+    if '"held"' in json.dumps(data["lines"]) or "pi" in data["reals"]:
+        raise ValueError("the layer holds something fixed, or a number named pi")
     if len(set(names)) < len(names) or any(used) or data["lines"][-1]["name"] in gauges:
         raise ValueError("a name twice, or a gauge that the layer itself holds")
     if not set(data["integers"].values()) <= {0, 1}:
