@@ -82,7 +82,8 @@ def main() -> int:
         for keys in (layer_keys(()), room_keys(()))
     )
     specs = [SPECS / f"{key.split()[1]}.toml" for key in layer_keys(())]
-    trials = power.measured(specs, n_jobs=given.jobs)
+    kept = given.resume.with_suffix(".stages")
+    trials = power.measured(specs, n_jobs=given.jobs, resume=kept)
     data = {
         "sample": given.sample,
         "layers": counted(layers),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from truestep.shipped import UsageError
 
 if TYPE_CHECKING:
-    from verify.mutation.campaign import Result, Verdict
+    from verify.mutation.campaign import Result
+    from verify.mutation.verdict import Verdict
 
 TEXT = """\
 Breaks generated layers, and the solver and the lowering that make them, in one place at a time, and
@@ -83,5 +84,5 @@ def summary(result: Result) -> str:
 
     lines = [markdown(result), ""]
     lines += [f"survived, not argued: {v}" for v in result.survivors]
-    lines += [f"stale argument: {e.files} {e.kind} {e.change}" for e in result.stale]
+    lines += [f"stale argument: {e.where} {e.kind} {e.change}" for e in result.stale]
     return "\n".join(lines)

@@ -16,6 +16,9 @@ from verify.tolerances import TOLERANCES
 Tensors = tuple[torch.Tensor, ...]
 HALVES = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 """Spacing of the half types at 1."""
+TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+BELOW = 2.0**-8
+"""Of the least normal number: what is left of a type's precision there is a few bits."""
 USEFUL = 0.5
 """A half-precision tolerance beyond this, relative to the largest value, judges nothing."""
 
@@ -25,6 +28,7 @@ def judge_values(case: Case, record: Record) -> None:
     module = case.subject.build(case.instance)
     inputs = case.subject.inputs(case.instance)
     judge_gradients(module, case, record)
+    judge_tiny(module, inputs, case, record)
     judge_shapes(module, inputs, case, record)
     for dtype, spacing in HALVES.items():
         judge_half(module, inputs, case, record, dtype, spacing)
@@ -32,7 +36,7 @@ def judge_values(case: Case, record: Record) -> None:
 
 def judge_gradients(module: torch.nn.Module, case: Case, record: Record) -> None:
     """Output and gradients are finite, in float32 too, wherever the layer is defined."""
-    for dtype in (torch.float64, torch.float32):
+    for dtype in TYPES[:2]:
         here = copy.deepcopy(module).to(dtype)
         inputs = tuple(
             x.to(dtype).requires_grad_() if x.is_floating_point() else x
@@ -44,6 +48,18 @@ def judge_gradients(module: torch.nn.Module, case: Case, record: Record) -> None
         finite = all(bool(torch.isfinite(x).all()) for x in (output, *grads))
         right = finite and output.dtype == dtype
         record.judge(0.0 if right else 1.0, 0.0, f"{dtype} is not kept or not finite: {case}")
+
+
+def judge_tiny(module: torch.nn.Module, inputs: Tensors, case: Case, record: Record) -> None:
+    """Where the gauge would be beyond the numbers of a type it saturates: the output is finite."""
+    for dtype in TYPES:
+        here = copy.deepcopy(module).to(dtype)
+        factor = torch.finfo(dtype).tiny * BELOW
+        given = cast(tuple(x * factor if x.is_floating_point() else x for x in inputs), dtype)
+        with torch.no_grad():
+            finite = bool(torch.isfinite(here(*given)).all())
+        what = f"not finite in {dtype} for inputs below its normal numbers: {case}"
+        record.judge(0.0 if finite else 1.0, 0.0, what)
 
 
 # ---------------------------------------------------------------------- shapes

@@ -19,6 +19,7 @@ import joblib
 from verify.mutation.equivalents import EQUIVALENTS, Equivalent
 from verify.mutation.isolation import judged
 from verify.mutation.mutants import Mutant
+from verify.mutation.verdict import Verdict
 
 CHUNK = 30
 TIMEOUT = "timeout"
@@ -46,39 +47,6 @@ class Target(Protocol):
 
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """Who refuses a mutant, and why; in a forked process."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What became of a mutant.
-
-    Attributes:
-        file: The mutated file.
-        digest: Of its text, so that a verdict is not taken for one on another text.
-        identity, before, after: The mutant.
-        killer: What refused it; empty where nothing did.
-        detail: What that said.
-        seconds: How long it took.
-        shared: See :class:`~verify.mutation.mutants.Mutant`.
-    """
-
-    file: str
-    digest: str
-    identity: str
-    before: str
-    after: str
-    killer: str
-    detail: str
-    seconds: float
-    shared: str = ""
-
-    @property
-    def survived(self) -> bool:
-        """Whether nothing refused the mutant."""
-        return not self.killer
-
-    def __str__(self) -> str:
-        return f"{self.identity}: {self.before}  →  {self.after}"
 
 
 @dataclass(frozen=True)
@@ -155,8 +123,9 @@ def run(
         for verdicts in jobs(joblib.delayed(judge)(plan.open, key, part) for part in parts):
             keep(plan.resume, verdicts)
             old |= {v.identity: v for v in verdicts}
-            for verdict in verdicts if progress is not None else ():
-                progress(verdict, place + 1, len(plan.keys))
+            if progress is not None:
+                for verdict in verdicts:
+                    progress(verdict, place + 1, len(plan.keys))
         found |= old
         refused |= {v.shared for v in old.values() if v.killer} - {""}
     whole = plan.sample == 1
@@ -185,6 +154,7 @@ def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -
                 target.file,
                 digest,
                 mutant.identity,
+                mutant.function,
                 mutant.before[:200],
                 mutant.after[:200],
                 killer,
@@ -214,9 +184,9 @@ def summed(
         if reason is not None:
             argued[verdict.identity] = reason
     survivors = tuple(v for v in ordered if v.survived and v.identity not in argued)
-    files = {v.file for v in ordered}
+    places = {f"{v.file} {v.function}" for v in ordered}
     used = {id(e) for e in argued.values()}
-    stale = tuple(e for e in equivalents if whole and id(e) not in used and e.concerns(files))
+    stale = tuple(e for e in equivalents if whole and id(e) not in used and e.concerns(places))
     return Result(ordered, argued, survivors, stale)
 
 

@@ -10,37 +10,73 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from verify.mutation.verdict import Verdict
+
 
 @dataclass(frozen=True)
 class Equivalent:
     """An argument.
 
     Attributes:
-        files: Regular expression of the files that it is about, as ``layers/.*``.
+        where: Regular expression of ``file function``, as ``layers/.* _energy``.
         kind: Regular expression of the kind.
         change: Regular expression of ``before  →  after``, from the start.
         reason: Why such a file is right.
     """
 
-    files: str
+    where: str
     kind: str
     change: str
     reason: str
 
-    def covers(self, verdict: object) -> bool:
+    def covers(self, verdict: Verdict) -> bool:
         """Whether the argument is about a mutant."""
-        file, kind = (str(getattr(verdict, n)) for n in ("file", "identity"))
-        kind = kind.split(":", 3)[3].split(" #")[0]
-        change = f"{getattr(verdict, 'before', '')}  →  {getattr(verdict, 'after', '')}"
+        kind = verdict.identity.split(":", 3)[3].split(" #")[0]
         return (
-            re.fullmatch(self.files, file) is not None
+            re.fullmatch(self.where, f"{verdict.file} {verdict.function}") is not None
             and re.fullmatch(self.kind, kind) is not None
-            and re.match(self.change, change) is not None
+            and re.match(self.change, f"{verdict.before}  →  {verdict.after}") is not None
         )
 
-    def concerns(self, files: Iterable[str]) -> bool:
-        """Whether the argument is about any of some files."""
-        return any(re.fullmatch(self.files, file) for file in files)
+    def concerns(self, places: Iterable[str]) -> bool:
+        """Whether the argument is about any of some places, each ``file function``."""
+        return any(re.fullmatch(self.where, place) for place in places)
 
 
-EQUIVALENTS: tuple[Equivalent, ...] = ()
+WIDE, ENERGY, TIMES, ROOT = (
+    f"layers/.* {name}" for name in ("_wide_dtype", "_energy", "_times", "_inverse_root")
+)
+DIVISOR = "the divisor drops out of the value and of every derivative; any of its size will do"
+WIDER = "computed in a wider type, and rounded to the same one"
+
+EQUIVALENTS: tuple[Equivalent, ...] = (
+    Equivalent(
+        WIDE,
+        "operand dropped|another word",
+        r".*→  x\.dtype == torch\.float16$|'mps'",
+        "seen only on a device without float64, where torch refuses the type by itself",
+    ),
+    Equivalent(WIDE, "operand dropped|Or to And", r".*x\.device\.type == 'mps'$", WIDER),
+    Equivalent(
+        f"{ENERGY}|{TIMES}",
+        "items swapped",
+        r"\(torch\.float16, torch\.b?float\d\d\)",
+        "the order of what a number's type is looked up in means nothing",
+    ),
+    Equivalent(ENERGY, "88 to 8[79]|66 to 6[57]", "", DIVISOR),
+    Equivalent(ENERGY, "detach dropped", r"x\.detach\(\)  →  x$", DIVISOR),
+    Equivalent(ENERGY, "detached", "norm = ", DIVISOR),
+    Equivalent(
+        ENERGY,
+        "condition negated|Eq to NotEq|USub dropped|1 to [02]",
+        "if dim == -1|dim == -1|-1  →  1$|1  →  [02]$",
+        DIVISOR,
+    ),
+    Equivalent(f"{ENERGY}|{TIMES}", "float to double", r"(x|scale)\.float\(\)", WIDER),
+    Equivalent(
+        TIMES, "float dropped", r"scale\.float\(\)  →  scale$", "a product has the wider type"
+    ),
+    Equivalent(
+        ROOT, "2 to 3", "2  →  3$", "x ** (-1 / 2) by pow and by rsqrt differ by rounding alone"
+    ),
+)

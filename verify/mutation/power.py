@@ -14,8 +14,9 @@ the lowering stage no claim. What the stages let through together is the last ro
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ SECONDS = 120.0
 INSTANCES = 4
 FILES_OF = ("linear", "bilinear", "conv1d", "gated_linear", "low_rank", "scale")
 EVERY = 7
-SEEDS = 5
+SEEDS = 3
 
 
 # ---------------------------------------------------------------------- wrong claims
@@ -220,10 +221,34 @@ def accepts(trial: Trial, stage: str) -> bool:
     return all(trial.accepted.values()) if stage == TOGETHER else trial.accepted[stage]
 
 
-def measured(spec_files: Sequence[Path], *, n_jobs: int = 1) -> list[Trial]:
-    """The trials of many layers; ``joblib.parallel_config`` chooses where."""
-    jobs = joblib.Parallel(n_jobs=n_jobs)
-    return [t for part in jobs(joblib.delayed(trials)(f) for f in spec_files) for t in part]
+def measured(
+    spec_files: Sequence[Path], *, n_jobs: int = 1, resume: Path | None = None
+) -> list[Trial]:
+    """The trials of many layers; ``joblib.parallel_config`` chooses where.
+
+    Args:
+        spec_files: The layers' specs.
+        n_jobs: Parallel jobs.
+        resume: Where trials are kept, a line a layer, and taken from; ``None``: nowhere.
+    """
+    known = read(resume)
+    rest = [f for f in spec_files if f.stem not in known]
+    jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    for file, found in zip(rest, jobs(joblib.delayed(trials)(f) for f in rest), strict=True):
+        known[file.stem] = found
+        if resume is not None:
+            with resume.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps([file.stem, [asdict(t) for t in found]]) + "\n")
+    return [t for f in spec_files for t in known[f.stem]]
+
+
+def read(resume: Path | None) -> dict[str, list[Trial]]:
+    """The trials of an earlier run by layer; a line that was cut short is forgotten."""
+    if resume is None or not resume.exists():
+        return {}
+    lines = resume.read_text(encoding="utf-8").splitlines()
+    pairs = [json.loads(line) for line in lines if line.endswith("]]")]
+    return {stem: [Trial(**t) for t in found] for stem, found in pairs}
 
 
 def markdown(found: Sequence[Trial]) -> str:

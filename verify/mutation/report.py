@@ -19,9 +19,9 @@ def markdown(result: Result) -> str:
 
 def arguments(result: Result) -> str:
     """The arguments for survivors, with how many each excuses."""
-    lines = ["| files | change | survivors | why it is right |", "|---|---|---:|---|"]
+    lines = ["| where | change | survivors | why it is right |", "|---|---|---:|---|"]
     for entry in dict.fromkeys(result.argued.values()):
         count = sum(e is entry for e in result.argued.values())
         change = entry.change.replace("|", "\\|")
-        lines.append(f"| `{entry.files}` | `{entry.kind}`: `{change}` | {count} | {entry.reason} |")
+        lines.append(f"| `{entry.where}` | `{entry.kind}`: `{change}` | {count} | {entry.reason} |")
     return "\n".join(lines)

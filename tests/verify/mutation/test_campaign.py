@@ -57,7 +57,7 @@ def test_nothing_judged_is_no_pass():
 
 
 def test_an_argument_excuses_what_it_matches_and_nothing_else():
-    entry = Equivalent("blind", "1 to [02]", "1", "a constant of the tests")
+    entry = Equivalent("blind f", "1 to [02]", "1", "a constant of the tests")
     result = run(plan("blind"), equivalents=[entry])
     assert set(result.argued.values()) == {entry}
     assert len(result.argued) == 2
@@ -66,13 +66,13 @@ def test_an_argument_excuses_what_it_matches_and_nothing_else():
 
 
 def test_an_argument_that_nothing_needs_is_stale():
-    entry = Equivalent("seeing", "1 to 0", ".*", "no survivor is like this")
+    entry = Equivalent("seeing f", "1 to 0", ".*", "no survivor is like this")
     result = run(plan("seeing"), equivalents=[entry])
     assert result.stale == (entry,)
     assert not result.passed
     # A sample cannot tell, and neither can a campaign over other files.
     assert run(plan("seeing", sample=2), equivalents=[entry]).passed
-    assert run(plan("seeing"), equivalents=[replace(entry, files="other")]).passed
+    assert run(plan("seeing"), equivalents=[replace(entry, where="other")]).passed
 
 
 def test_a_campaign_goes_on_from_its_file(tmp_path):
