@@ -1,6 +1,6 @@
 """Small trees that the tests of the fuzzer share."""
 
-from verify.fuzz.tree import Const, Ein, Fun, Layer, Line, Mul, Pow, Read, Size, Sum, Tensor
+from verify.fuzz.tree import Ein, Fun, Layer, Line, Mul, Pow, Read, Size, Sum, Tensor
 
 X, W, B = Read("x", ("n", "j")), Read("W", ("i", "j")), Read("b", ("i",))
 MIXED = Ein(("j",), Mul((W, X)))
@@ -23,4 +23,3 @@ def affine(value, *, parameters=("W", "b"), optional=()):
 LINEAR = affine(Sum((MIXED, B)), optional=("b",))
 SQUARED = affine(Sum((Pow(MIXED, 2), B)))
 WAVE = affine(Sum((Ein(("j",), Mul((Fun("tanh", (X,)), W))), B)))
-DIAGONAL = affine(Mul((Const("2"), B)), parameters=("b",))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from tests.verify.fuzz.layers import B, LINEAR, MIXED, SQUARED, WAVE, W, X, affine
+from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affine
 from verify.fuzz.codec import dumps, loads
 from verify.fuzz.degree import degree
 from verify.fuzz.expect import characterise, exactness, expected, kind_of
@@ -83,7 +83,7 @@ def test_kinds():
 
 
 def test_text():
-    assert 'z[n, i] = W[i, j]*x[n, j] + b[i]' in toml(LINEAR)
+    assert "z[n, i] = W[i, j]*x[n, j] + b[i]" in toml(LINEAR)
     assert 'b = { torch = "bias", optional = true }' in toml(LINEAR)
     assert "(W[i, j]*x[n, j])**2 + b[i]" in toml(SQUARED)
 
