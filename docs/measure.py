@@ -1,10 +1,10 @@
-"""Run every stage of the conformance kit on every shipped layer; count instances and certificates.
+"""Count what is judged of the shipped layers and of random specs, for the tables of TRUST.md.
 
-    python docs/measure.py [--jobs N]
+    python docs/measure.py [--jobs N] [--fuzz N]
 
-takes minutes and writes docs/results/stages.json and certificates.json, which docs/generate.py
-shows in TRUST.md. It fails where a stage does not pass. The same specs give the same files on every
-machine.
+takes minutes. Every stage of the conformance kit on every shipped layer gives
+docs/results/stages.json and certificates.json; with ``--fuzz``, so many random specs give fuzz.json
+in their place. It fails where anything is found. The same code gives the same files everywhere.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from derive.certificate import certificates
 from verify import StageResult, VerificationError, conformance
 from verify.certify import subject_certificates
 from verify.checker import BITS, check
+from verify.fuzz.run import Settings, fuzz, summary
 from verify.sources import subjects
 
 ROOT = Path(__file__).parent.parent
 SPECS = ROOT / "truestep" / "specs"
 RESULTS = ROOT / "docs" / "results"
 STAGES = conformance.kit(compilers=True)
+# Seconds for one random spec: how fast they are is judged by `truestep fuzz`.
+PATIENCE = 600.0
 
 
 def digest() -> str:
@@ -91,12 +94,43 @@ def write(name: str, data: Mapping[str, int | str]) -> None:
     (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description="Writes docs/results/stages.json and certificates.json."
-    )
-    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
-    run = joblib.Parallel(n_jobs=parser.parse_args().jobs)
+def shipped(jobs: int) -> None:
+    """Judge the shipped layers."""
+    run = joblib.Parallel(n_jobs=jobs)
     layers = run(joblib.delayed(judged)(path) for path in sorted(SPECS.glob("*.toml")))
     write("stages", counted(result for results, _ in layers for result in results))
     write("certificates", accepted(set().union(*(texts for _, texts in layers))))
+
+
+def fuzzed(specs: int, jobs: int) -> None:
+    """Judge random specs.
+
+    Raises:
+        VerificationError: If the fuzzer finds anything.
+    """
+    settings = Settings(specs, jobs=jobs, limit=PATIENCE)
+    tally = fuzz(settings)
+    if tally.failures:
+        raise VerificationError(summary(tally, settings))
+    counts = {
+        "legal specs": tally.specs,
+        "seed": settings.seed,
+        "of them judged by every stage": tally.thorough,
+        "choices of optional parameters": sum(tally.kinds.values()),
+        "corrections offered, all confirmed": sum(tally.offered.values()),
+        "corrections refused, with a reason": sum(tally.refused.values()),
+        "broken specs": sum(tally.outcomes.values()),
+        "findings": len(tally.failures),
+    }
+    write("fuzz", counts)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Counts what is judged.")
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--fuzz", type=int, metavar="N", help="judge so many random specs instead")
+    given = parser.parse_args()
+    if given.fuzz is None:
+        shipped(given.jobs)
+    else:
+        fuzzed(given.fuzz, given.jobs)

@@ -113,6 +113,23 @@ def test_a_stage_that_fails_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> N
         measure().judged(ROOT / "truestep" / "specs" / "scale.toml")
 
 
+def test_a_finding_of_the_fuzzer_is_not_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from verify.fuzz.judge import Finding
+    from verify.fuzz.run import Failure, Tally
+
+    module = measure()
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    tally = Tally(specs=3)
+    monkeypatch.setattr(module, "fuzz", lambda settings: tally)
+    module.fuzzed(3, 1)
+    assert json.loads((tmp_path / "fuzz.json").read_text())["legal specs"] == 3
+    tally.failures.append(Failure(1, Finding("kernel", "not the measured one"), ""))
+    with pytest.raises(conformance.VerificationError, match="not the measured one"):
+        module.fuzzed(3, 1)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [(None, "is missing"), ('{"a": [1]}', "'a' is not one number"), ("[]", "is not one object")],
