@@ -24,7 +24,7 @@ from verify.fuzz.walk import (
 from verify.instances import Seeded
 
 LARGEST = 48
-"""Elements that an output may have for its Jacobian to be quick."""
+"""Elements that an output may have for its Jacobian to be quick; twice that with five letters."""
 DRAWS = 60
 
 
@@ -79,11 +79,12 @@ def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = Fal
     Raises:
         NoPoint: If nothing small fits.
     """
+    most = LARGEST * (2 if len(layer.output.letters) > 4 else 1)
     for _ in range(DRAWS):
         numbers = draw_numbers(layer, source, wide)
         sizes = draw_sizes(layer, source, numbers, least, wide)
         output = math.prod(sizes[layer.stands_for(x)] for x in layer.output.letters)
-        if all(v >= 1 for v in sizes.values()) and output <= LARGEST:
+        if all(v >= 1 for v in sizes.values()) and output <= most:
             return Point(sizes, numbers, draw_tensors(layer, source, sizes))
     raise NoPoint(f"no small sizes fit {layer.name}")
 

@@ -37,7 +37,7 @@ def sized(layer: Layer, choice: Choice = argument) -> Layer:
     A computed size whose input's axis is gone, a rest whose composed axis is gone, and a size that
     no input tells any more get a new entry.
     """
-    layer = linked(pruned(layer))
+    layer = linked(pruned(read_windows(layer)))
     on_inputs = {layer.stands_for(x) for t in layer.inputs for x in t.letters}
     kept = [s for s in layer.sizes if holds(s, layer.composed, on_inputs)]
     layer = layer.with_(sizes=tuple(kept))
@@ -47,6 +47,23 @@ def sized(layer: Layer, choice: Choice = argument) -> Layer:
         if letter not in entries or (entries[letter].how == "read" and letter in needed):
             entries[letter] = choice(letter, letter in on_inputs, letter in needed)
     return pruned(layer.with_(sizes=tuple(entries.values())))
+
+
+def read_windows(layer: Layer) -> Layer:
+    """The layer whose computed sizes are those of windows that are read, by their letters."""
+    windows = {
+        index.position: index
+        for read in plain_reads(layer)
+        for index in read.indices
+        if isinstance(index, Window)
+    }
+    sizes = []
+    for size in layer.sizes:
+        if size.how != "window":
+            sizes.append(size)
+        elif size.letter in windows:
+            sizes.append(replace(size, window=windows[size.letter]))
+    return layer.with_(sizes=tuple(sizes))
 
 
 def holds(size: Size, pairs: set[tuple[str, ...]], on_inputs: set[str]) -> bool:
