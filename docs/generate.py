@@ -214,7 +214,9 @@ def mutation() -> str:
         (title, *(str(count(data[key][k])) for k in ("mutants", "argued", "survived")))
         for key, title in titles.items()
     )
-    return markdown(("broken", "mutants", "right after all, argued", "survived"), rows)
+    table = markdown(("broken", "mutants", "right after all, argued", "survived"), rows)
+    part = "" if data["sample"] == 1 else f"\n\nOne mutant in {data['sample']} of each file."
+    return table + part
 
 
 def count(value: Any) -> int:

@@ -145,6 +145,17 @@ def test_what_is_not_there_is_told(
         GENERATE.measured("fuzz")
 
 
+def test_the_power_of_the_checks_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = {name: {"wrong": 1, "judged": 9} for name in GENERATE.MISTAKES}
+    campaign = {"mutants": 7, "argued": 2, "survived": ["a.py:1"]}
+    data = {"sample": 3, "layers": campaign, "rooms": campaign, "stages": {"order": rates}}
+    (tmp_path / "power.json").write_text(json.dumps(data))
+    monkeypatch.setattr(GENERATE, "RESULTS", tmp_path)
+    assert "| generated layers | 7 | 2 | 1 |" in GENERATE.mutation()
+    assert GENERATE.mutation().endswith("One mutant in 3 of each file.")
+    assert GENERATE.power().splitlines()[-1] == "| order | 1 of 9 | 1 of 9 | 1 of 9 |"
+
+
 def test_the_worst_of_each_format_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = tmp_path / "accuracy.md"
     page.write_text(
