@@ -104,6 +104,8 @@ def bilinear(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
         return None
     if {(x,) for x in e.letters} != {first, second}:
         return None
+    if set(outer) & set(left.letters):  # type: ignore[arg-type]
+        return None
     argument, used = bias_code(lowering, matrix.code, bias, outer)
     return Value(
         f"F.bilinear({left.code}, {right.code}, {matrix.code}{argument})", (*left.axes[:-1], outer)

@@ -208,7 +208,8 @@ def window(lowering: Lowering, read: Read, bound: set[Letter]) -> Window | None:
     """A read such as x[n, (g, c), stride*p + dilation*k - padding], taken apart."""
     program = lowering.program
     tensor = program.tensors.get(read.tensor)
-    if tensor is None or tensor.kind != "input":
+    # torch's convolutions take one leading axis, or none.
+    if tensor is None or tensor.kind != "input" or len(lowering.batch) > 1:
         return None
     source = lowering.values[read.tensor]
     slides: list[Slide] = []
