@@ -80,6 +80,8 @@ class SizeTable:
         """
         for key, text in self.spec.sizes.items():
             letters = split_letters(key)
+            if not text.strip():
+                self.fail(f"the size of `{key}` is empty", key, f'write {key} = "some_argument"')
             tree = self.parser.parse(text)
             if isinstance(tree, g.Reference):
                 element = g.element_of(tree)
