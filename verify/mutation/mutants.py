@@ -98,7 +98,13 @@ class Walk:
         self.found: list[Mutant] = []
 
     def visit(self, node: ast.AST, path: Path, around: Surroundings, owner: str) -> None:
-        """The changes of a node and of what is below it."""
+        """The changes of a node and of what is below it; a room's list of exports is no code."""
+        if (
+            not self.tensors
+            and isinstance(node, ast.Assign)
+            and shown(node.targets[0]) == "__all__"
+        ):
+            return
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             owner = f"{owner}.{node.name}" if owner else node.name
             around = self.surroundings(node, around)

@@ -39,7 +39,7 @@ from verify.stage import Settings
 
 SECONDS = 90.0
 INSTANCES = 2
-TRIED = 3.0
+TRIED = 1.5
 """Seconds of specs, without a change, that are tried on one mutant, cheapest first."""
 DERIVE = """
     update squares structure corrections correction roots extended certify input_map fractions

@@ -1,0 +1,51 @@
+"""What a spec declares of a class beside the mathematics: kept by generated files, and judged."""
+
+from dataclasses import replace
+
+import pytest
+
+from codegen import generate
+from derive.spec import load_spec
+from tests.support import SPEC_FILES
+from verify.declared import declared_stage
+from verify.mutation.loading import subjects_of
+from verify.stage import Settings, run_stage
+
+SOURCES = {name: generate(load_spec(SPEC_FILES[name])) for name in ("linear", "conv1d")}
+# Layer, class, what stands in the file, what is put there instead.
+BROKEN = {
+    "another default": ("linear", "NormLikeLinear", "radius: float = 1.0", "radius: float = 2.0"),
+    "a flag that is off": ("conv1d", "PatchNormConv1d", "bias: bool = True", "bias: bool = False"),
+    "not exported": ("linear", "AffineLikeLinear", '"AffineLikeLinear", ', ""),
+    "a constant shown": ("linear", "AffineLikeLinear", "bias={self.bias is not None}", "bias=True"),
+    "not kept": ("linear", "NormLikeLinear", "self.radius = radius", "self.radius = 1.0"),
+    "twice the bound": ("linear", "AffineLikeLinear", "bound = 1 /", "bound = 2 /"),
+    "no features": ("linear", "AffineLikeLinear", "max(1, self.in_features)", "self.in_features"),
+    "nothing refused": ("conv1d", "PatchNormConv1d", "groups < 1 or in_channels % groups",
+                        "groups < 1"),
+    "too much refused": ("conv1d", "PatchNormConv1d", "groups < 1 or in_channels % groups",
+                         "groups < 2 or in_channels % groups"),
+    "one leading axis": ("linear", "AffineLikeLinear", "scale.unsqueeze(-1)", "scale.unsqueeze(1)"),
+    "no saturation": ("linear", "AffineLikeLinear", "scale.clamp(max=torch.finfo(wide).max)",
+                      "scale"),
+}  # fmt: skip
+
+
+def judged(layer, name, text):
+    found = [s for s in subjects_of(replace(SOURCES[layer], text=text)) if s.name == name]
+    return run_stage("declared", declared_stage, found, Settings(4))
+
+
+@pytest.mark.parametrize("layer", SOURCES)
+def test_generated_files_keep_what_is_declared(layer):
+    for entry in SOURCES[layer].classes:
+        result = judged(layer, entry.name, SOURCES[layer].text)
+        assert result.passed, result.detail
+
+
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_a_broken_file_is_refused(mistake):
+    layer, name, old, new = BROKEN[mistake]
+    text = SOURCES[layer].text
+    assert old in text, "the mistake is planted"
+    assert not judged(layer, name, text.replace(old, new)).passed
