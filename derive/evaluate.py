@@ -101,7 +101,8 @@ _ERF = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def _sigmoid(x: Array) -> Array:
-    return np.asarray(0.5 * (1 + np.tanh(x / 2)))
+    # 1/(1 + e⁻ˣ), without the cancellation of (1 + tanh(x/2))/2 where it is small.
+    return np.asarray(np.exp(-np.logaddexp(0, -x)))
 
 
 FLOAT_FUNCTIONS: dict[str, Any] = {

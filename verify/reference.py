@@ -13,7 +13,7 @@ Where κ(s) = 0 no factor makes K̃(s,s) = c·I; there the factor is 0 by the la
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Reference:
         regular: Which (site, unit) have a gauge; at the others K̃(s,s) = c·I is impossible.
         gauge: λ or μ as (sites, units); for the matrix gauge Λ as (sites, units, units).
         uncorrected: z as (sites, units).
+        lost: Whether a gauge is singular and a number left the range, so that it may not be.
     """
 
     output: Array
@@ -49,10 +50,13 @@ class Reference:
     regular: Array
     gauge: Array
     uncorrected: Array
+    lost: bool = False
 
     @property
     def finite(self) -> bool:
-        """Whether the layer is defined at this instance at all."""
+        """Whether the layer is defined at this instance at all, within float64."""
+        if self.lost:
+            return False
         arrays = (self.output, self.kernel, self.gauge, self.uncorrected)
         return all(bool(np.isfinite(a).all()) for a in arrays)
 
@@ -194,8 +198,10 @@ def evaluate_reference(
     subject: Subject, instance: Instance, field: Float64 | None = None
 ) -> Reference:
     """The reference of a subject at an instance; what is undefined shows as inf or nan."""
-    with np.errstate(all="ignore"):
-        return ReferenceLayer(subject, instance, field).evaluate()
+    seen: list[str] = []
+    with np.errstate(all="ignore", under="call", over="call", call=lambda k, _: seen.append(k)):
+        found = ReferenceLayer(subject, instance, field).evaluate()
+    return replace(found, lost=bool(seen) and not bool(found.regular.all()))
 
 
 class Shaken(Float64):
