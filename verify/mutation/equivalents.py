@@ -77,6 +77,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         TIMES, "float dropped", r"scale\.float\(\)  →  scale$", "a product has the wider type"
     ),
     Equivalent(
+        "layers/.*__init__",
+        "operand dropped",
+        r"(\w+) < 1 or \w+ % \1  →  \w+ % \1$",
+        "where several sizes are divided by one number, the first division refuses what is below 1",
+    ),
+    Equivalent(
         ROOT, "2 to 3", "2  →  3$", "x ** (-1 / 2) by pow and by rsqrt differ by rounding alone"
     ),
 )
