@@ -1,4 +1,4 @@
-"""A gauge that is singular because a number left the range, or cancelled, says nothing about a layer."""
+"""A gauge that is singular by range or cancellation alone says nothing about a layer."""
 
 import pytest
 
