@@ -272,10 +272,12 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "power": power,
     "accuracy": accuracy,
 }
-PAGES = {
-    README: ("layers", "normalisers", "failure"),
-    TRUST: tuple(name for name in BLOCKS if name not in ("layers", "normalisers", "failure")),
-}
+PAGES = (README, TRUST)
+
+
+def blocks(text: str) -> list[str]:
+    """The names of a page's blocks, in order."""
+    return re.findall(r"^<!-- generated: (\w+) -->$", text, re.MULTILINE)
 
 
 def block(text: str, name: str) -> tuple[int, int]:
@@ -285,9 +287,9 @@ def block(text: str, name: str) -> tuple[int, int]:
     return start, text.index(end, start)
 
 
-def filled(text: str, names: Sequence[str]) -> str:
+def filled(text: str) -> str:
     """A page's text with its blocks written anew."""
-    for name in names:
+    for name in blocks(text):
         start, end = block(text, name)
         text = f"{text[:start]}{BLOCKS[name]()}\n{text[end:]}"
     return text
@@ -297,6 +299,6 @@ if __name__ == "__main__":
     argparse.ArgumentParser(
         description="Rewrites docs/overview.svg and the generated tables of README.md and TRUST.md."
     ).parse_args()
-    for page, names in PAGES.items():
-        page.write_text(filled(page.read_text(encoding="utf-8"), names), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
     overview(ROOT / "docs" / "overview.svg")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 GENERATE = generator()
 TRUST = (ROOT / "TRUST.md").read_text(encoding="utf-8")
 CLAIMS = GENERATE.read_claims()
-BLOCKS = GENERATE.PAGES[GENERATE.TRUST]
+BLOCKS = GENERATE.blocks(TRUST)
 WORDS = ("proved", "tested", "assumed")
 
 
@@ -31,8 +31,8 @@ def test_block_is_what_the_generator_writes(name: str) -> None:
     )
 
 
-def test_no_block_is_left_by_hand() -> None:
-    assert sorted(re.findall(r"<!-- generated: (\w+) -->", TRUST)) == sorted(BLOCKS)
+def test_what_was_judged_is_shown() -> None:
+    assert {"claims", "checker", "stages", "certificates", "fuzz", "accuracy"} <= set(BLOCKS)
 
 
 # ---------------------------------------------------------------------- the claims
