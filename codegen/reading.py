@@ -119,9 +119,11 @@ class Reading(Elementwise):
         token = self.narrow(e.indices[place])
         axes = (*token.axes, *((x,) for x in rest))
         if place == 0 and len(own) == 2 and not self.general:
-            return Value(f"F.embedding({token.code}, {value.code})", axes)
-        moved = value.code if place == 0 else f"{value.code}.movedim({place}, 0)"
-        return Value(f"{moved}[{token.code}]", axes)
+            rows = Value(f"F.embedding({token.code}, {value.code})", axes)
+        else:
+            moved = value.code if place == 0 else f"{value.code}.movedim({place}, 0)"
+            rows = Value(f"{moved}[{token.code}]", axes)
+        return rows if len(set(axes)) == len(axes) else self.diagonal(rows)
 
     def letter_order(self, letter: Letter) -> tuple[int, str, str]:
         """Output letters first, in the output's order."""

@@ -191,6 +191,7 @@ class _Resolver:
             )
         for index in (i for axis in reference.indices for i in axis):
             for inner in g.references(index):
+                self.spec.check_name(inner.tensor, "forward")
                 if self.kinds.setdefault(inner.tensor, "token") != "token":
                     if self.kinds[inner.tensor] != "input" or inner.tensor in defined:
                         self.fail(

@@ -43,6 +43,7 @@ from verify.residues import PRIME, NoRoot, Residues
 FLOATS = {"float16": (11, 16), "bfloat16": (8, 128), "float32": (24, 128), "float64": (53, 1024)}
 # A number that is positive counts as lying between its reciprocal and this.
 MODERATE = 2**60
+SMALL = Fraction(1, MODERATE)
 
 
 def elementwise(names: Sequence[str], f: Callable[[Exact], Exact]) -> None:
@@ -115,12 +116,14 @@ def dropout(ring: Residues, x: Any, p: Number, training: bool) -> Exact:
 
 @known("Tensor.clamp", "torch.clamp")
 def clamp(ring: Residues, x: Any, min: Any = None, max: Any = None) -> Any:
-    """min(max(x, low), high); of numbers only with bounds that no moderate number reaches."""
+    """min(max(x, low), high); of numbers max(x, low), or bounds that no moderate number reaches."""
     if isinstance(x, Whole):
         low, high = integers(min, max)
         return Whole(np.clip(x.value, low, high))
     found = real(x)
-    if not (is_below(min, Fraction(1, MODERATE)) and is_below(MODERATE, max)):
+    if max is None and isinstance(min, int | Fraction) and not -SMALL < min < SMALL:
+        return larger(found, found.constant(min))
+    if not (is_below(min, SMALL) and is_below(MODERATE, max)):
         raise Refusal(f"a clamp between {min} and {max}")
     if min is None:
         return found

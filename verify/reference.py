@@ -28,6 +28,9 @@ from verify.subject import Subject
 from verify.tolerances import TOLERANCES, operations, program_operations
 
 Array = np.ndarray[Any, Any]
+# A condition number that asks for a closer look, and how many evaluations that is.
+SUSPECT = 1e3
+SHAKES = 6
 
 
 @dataclass(frozen=True)
@@ -243,9 +246,22 @@ class Shaken(Float64):
 
 
 def condition(subject: Subject, instance: Instance, at: Reference) -> float:
-    """How much the corrected map and its kernel amplify rounding (:class:`Shaken`), at least 1."""
-    near = evaluate_reference(subject, instance, Shaken(instance.seed + 1))
+    """How much the corrected map and its kernel amplify rounding (:class:`Shaken`), at least 1.
+
+    Where one evaluation shows that much is lost, more are made: signs may happen to cancel.
+    """
     found = 1.0
+    for number in range(1, SHAKES + 1):
+        near = evaluate_reference(subject, instance, Shaken(instance.seed + number))
+        found = max(found, amplification(at, near))
+        if found < SUSPECT:
+            break
+    return found
+
+
+def amplification(at: Reference, near: Reference) -> float:
+    """The larger relative change of output and kernel, in units of the perturbation."""
+    found = 0.0
     for here, there in ((at.output, near.output), (at.kernel, near.kernel)):
         scale = max(float(np.abs(here).max(initial=0.0)), float(np.finfo(np.float64).tiny))
         change = float(np.abs(there - here).max(initial=0.0)) / scale / TOLERANCES.perturbation

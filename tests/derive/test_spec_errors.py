@@ -122,6 +122,7 @@ WRONG = {
         "keyword",
     ),
     "reserved name": (formula("z[n, i] = W[i, j]*self[n, j] + b[i]"), 2, "self", "reserved"),
+    "reserved token": (formula("z[n, i] = W[i, self[n]] + b[i]"), 2, "self", "reserved"),
     "no equals sign": (formula("W[i, j]*x[n, j] + b[i]"), 2, None, "exactly one `=`"),
     "two equals signs": (formula("z[n, i] = y[n, i] = b[i]"), 2, None, "exactly one `=`"),
     "left side no tensor": (formula("2 = W[i, j]*x[n, j] + b[i]"), 2, "2", "left side"),

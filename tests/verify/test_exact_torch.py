@@ -76,6 +76,18 @@ def test_a_cholesky_factor_solves_its_matrix() -> None:
     np.testing.assert_array_equal(floats(again), floats(right))
 
 
+def test_a_clamp_is_the_larger_of_two() -> None:
+    """Which of two residues is larger is drawn, the same way whoever asks."""
+    x, half = exact(integers(20)), Fraction(1, 2)
+    found = exact_torch.call(RING, "Tensor.clamp", [x], {"min": half})
+    bound = constant(RING, np.full(20, RING.number(half), dtype=object))
+    maximum = exact_torch.call(RING, "torch.maximum", [bound, x], {})
+    np.testing.assert_array_equal(found.value % PRIME, maximum.value % PRIME)
+    assert {int(v) % PRIME for v in found.value} > {RING.number(half) % PRIME}
+    with pytest.raises(Refusal, match="a clamp between"):
+        exact_torch.call(RING, "Tensor.clamp", [x], {"min": half, "max": 2})
+
+
 def test_unknown_calls_and_arguments_are_refused() -> None:
     x = exact(integers(2, 3))
     with pytest.raises(Refusal, match="not known"):

@@ -18,15 +18,15 @@ from torch import Tensor
 from verify.fuzz.degree import degree
 from verify.fuzz.measure import Measured, activation, measure, without
 from verify.fuzz.points import Point, draw_point
-from verify.fuzz.tree import (
-    Layer,
-)
+from verify.fuzz.tree import Fun, Layer, Reduce
+from verify.fuzz.walk import walk
 from verify.instances import Seeded
 
 CLOSE = 1e-9
 """Relative difference of two measurements of one number."""
 REDRAWS = 5
 RANK_DRAWS = 4
+SCALES = (1.0, 0.25, 0.0625)
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ def characterise(
         not dependent and not varies,
         dependent,
         is_affine(layer, base, absent, source),
-        vanishes(by_parameters),
-        loses_rank(layer, absent, source, own) if kind == "anisotropic" else False,
+        is_kinked(layer) and vanishes(by_parameters),
+        loses_rank(layer, absent, source, points) if kind == "anisotropic" else False,
         polynomial,
         input_scale(layer, absent, [base, *fed]) if plain else None,
         has_input,
@@ -179,18 +179,43 @@ def vanishes(kernels: list[Tensor]) -> bool:
     return bool((zero.any(0) & ~zero.all(0)).any())
 
 
+def is_kinked(layer: Layer) -> bool:
+    """Whether a function in it is flat somewhere: an analytic K is 0 everywhere or almost nowhere.
+
+    Float64 says more often that it is 0, as tanh' is of 20.
+    """
+    nodes = [node for line in layer.lines for node in walk(line.value)]
+    return any(isinstance(n, Fun) and n.name in ("relu", "max") for n in nodes) or any(
+        isinstance(n, Reduce) and n.kind == "max" for n in nodes
+    )
+
+
 def loses_rank(
-    layer: Layer, absent: frozenset[str], source: Seeded, own: list[Tensor]
+    layer: Layer, absent: frozenset[str], source: Seeded, points: list[Point]
 ) -> bool | None:
-    """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else."""
-    found = list(own)
-    for number in range(RANK_DRAWS):
-        point = draw_point(layer, source, least=1, wide=number % 2 == 0)
-        found.append(measure(layer, point, absent).own)
-    ranks = [(torch.linalg.matrix_rank(even(k), hermitian=True), k.shape[1]) for k in found]
-    if any(bool(((rank > 0) & (rank < width)).any()) for rank, width in ranks):
-        return True
-    return None if any(bool((rank == 0).any()) for rank, _ in ranks) else False
+    """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else.
+
+    A site counts with the largest rank that it has when everything is made smaller, where functions
+    do not saturate.
+    """
+    wide = [
+        draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
+    ]
+    singular: bool | None = False
+    for point in (*points, *wide):
+        own = [measure(layer, smaller(point, scale), absent).own for scale in SCALES]
+        ranks = [torch.linalg.matrix_rank(even(k), hermitian=True) for k in own]
+        rank, width = torch.stack(ranks).max(0).values, own[0].shape[1]
+        if bool(((rank > 0) & (rank < width)).any()):
+            return True
+        singular = None if bool((rank == 0).any()) else singular
+    return singular
+
+
+def smaller(point: Point, scale: float) -> Point:
+    """Every number of a point times a factor."""
+    real = {k: scale * v for k, v in point.tensors.items() if v.is_floating_point()}
+    return point.with_tensors(**real)
 
 
 def even(own: Tensor) -> Tensor:
