@@ -291,10 +291,11 @@ def cholesky(ring: Residues, x: Any) -> Exact:
 
 @known("torch.linalg.solve_triangular")
 def solve_triangular(ring: Residues, a: Any, b: Any, *, upper: bool) -> Exact:
-    """X with A X = B, A read on and below (above) its diagonal."""
+    """X with A X = B, A read on and below (above) its diagonal; leading axes are broadcast."""
     of_one_type(a, b)
     size, rest = square_matrix(a), real(b).finite
-    if rest.shape[:-1] != a.shape[:-1]:
+    pairs = zip(reversed(rest.shape[:-2]), reversed(a.shape[:-2]), strict=False)
+    if rest.shape[-2] != size or any(1 < m != n > 1 for m, n in pairs):
         raise Refusal(f"a right side of shape {rest.shape} for {a.shape}")
     found: list[Exact] = []
     order = list(range(size))[:: -1 if upper else 1]

@@ -14,7 +14,7 @@ from sympy import Integer, Symbol
 
 from codegen import NothingToGenerate, generate
 from codegen.gate import check
-from derive.budget import TooLargeError
+from derive.budget import BudgetError, Limits, TooLargeError, within
 from derive.correction import RADIUS, Correction
 from derive.derivation import Derivation, derive_variants
 from derive.errors import DerivationError, SpecError, TruestepError
@@ -37,6 +37,9 @@ THOROUGH_EVERY = 16
 FILE = "fuzzed.toml"
 
 BUDGET = "more terms than a derivation may have"
+TOO_LONG = "more time than a derivation may take"
+SHARE = 0.5
+"""Part of a spec's time after which its derivation has to end by itself."""
 SOMEWHERE_ZERO = "K(s,s) is 0 at a site of some sizes, as where no window reaches"
 RULES = {
     r"K\(s,s\) is \w+": "the kernel is of another kind",
@@ -138,7 +141,7 @@ def judge(layer: Layer, seed: int, number: int, *, limit: float = 30.0) -> Verdi
     verdict = Verdict(thorough=number % THOROUGH_EVERY == 0)
     try:
         with limited(limit):
-            Judgement(layer, Seeded(seed, number, 2), verdict).run()
+            Judgement(layer, Seeded(seed, number, 2), verdict, limit * SHARE).run()
     except Overtime:
         phase = max(verdict.seconds, key=lambda k: verdict.seconds[k], default="derive")
         verdict.found(f"slow: {phase}", f"not done after {limit:g} s")
@@ -153,8 +156,9 @@ def stem(message: str) -> str:
 class Judgement:
     """The comparison of one layer."""
 
-    def __init__(self, layer: Layer, source: Seeded, verdict: Verdict) -> None:
-        """Nothing is computed yet."""
+    def __init__(self, layer: Layer, source: Seeded, verdict: Verdict, seconds: float) -> None:
+        """Nothing is computed yet; ``seconds`` is what the derivation may take."""
+        self.budget = Limits(seconds=seconds)
         self.layer = layer
         self.source = source
         self.verdict = verdict
@@ -163,7 +167,11 @@ class Judgement:
     def run(self) -> None:
         """Every step; an error of any other class than truestep's own is a finding."""
         try:
-            source, derivations = self.produce()
+            with within(self.budget):
+                source, derivations = self.produce()
+        except BudgetError:
+            self.verdict.refused.append(("the layer", TOO_LONG))
+            return
         except SpecError as error:
             self.verdict.found(f"refused: {stem(error.problem)}", str(error))
             return

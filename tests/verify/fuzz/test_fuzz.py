@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from derive import derivation as derivations
+from derive.budget import check_time
 from derive.corrections import Solver
 from derive.errors import SpecError
 from derive.parser import Parser
@@ -13,7 +14,7 @@ from tests.verify.fuzz.layers import LINEAR, SQUARED, WAVE
 from verify.fuzz import illegal
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import KINDS, judge_illegal
-from verify.fuzz.judge import judge
+from verify.fuzz.judge import TOO_LONG, judge
 from verify.fuzz.run import Settings, fuzz, read, saved, summary
 from verify.fuzz.shrink import shrink
 from verify.fuzz.text import toml
@@ -129,6 +130,17 @@ def test_slow(monkeypatch):
     monkeypatch.setattr(derivations, "classify", endless)
     found = judge(LINEAR, 0, 1, limit=0.5).findings
     assert [f.kind for f in found] == ["slow: derive, generate"]
+
+
+def test_a_derivation_that_ends_in_time(monkeypatch):
+    def patient(update):
+        while True:
+            check_time()
+
+    monkeypatch.setattr(derivations, "classify", patient)
+    verdict = judge(LINEAR, 0, 1, limit=1.0)
+    assert not verdict.findings
+    assert verdict.refused == [("the layer", TOO_LONG)]
 
 
 # ------------------------------------------------------------------ broken specs
