@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from sympy import Add, Expr, Pow, log, preorder_traversal
 from derive import grammar as g
 from derive.errors import DerivationError
 from derive.evaluate import Array, Evaluator, evaluate_size, run_program
+from derive.functions import Step, maximum, relu
 from derive.nodes import Contraction, Letter, TokenRead, letters_in, reads
 from derive.program import Program
 
@@ -20,6 +22,9 @@ WITNESS = 1e-6
 FEW_ELEMENTS = 10**4
 MOST_ELEMENTS = 10**7
 PATIENCE = 300
+SCALES = (1.0, 0.25, 0.0625)
+# Draws of which the one is taken where the units are many.
+CROWDED = 100
 # A tower of powers overflows at random points; an infinite or undefined value shows nothing.
 QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
 
@@ -179,6 +184,17 @@ def random_point(
     return with_lines(program, Evaluator(sizes, random_tensors(program, sizes, rng), symbols))
 
 
+def crowded_point(program: Program, rng: np.random.Generator) -> Evaluator:
+    """A point at which the units are many and all else is small: there K(s,s) loses rank first."""
+    units = {x.size for x in program.unit}
+
+    def crowding(drawn: tuple[dict[str, int], dict[str, Any]]) -> float:
+        return math.prod(v if k in units else 1 / v for k, v in drawn[0].items())
+
+    sizes, symbols = max((random_sizes(program, rng) for _ in range(CROWDED)), key=crowding)
+    return with_lines(program, Evaluator(sizes, random_tensors(program, sizes, rng), symbols))
+
+
 def with_lines(program: Program, evaluator: Evaluator) -> Evaluator:
     """The evaluator with every line's value among its tensors."""
     tensors = {**evaluator.tensors, **run_program(program, evaluator)}
@@ -237,13 +253,14 @@ def _differ(program: Program, expression: Expr, first: Evaluator, second: Evalua
 def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> str:
     """Why K(s,s) cannot be inverted at some sizes, or ``""`` if it always can at random points."""
     rng = np.random.default_rng(20251222)
-    for _ in range(instances):
-        point = random_point(program, rng)
+    points = (random_point(program, rng) for _ in range(instances))
+    for point in itertools.chain(points, (crowded_point(program, rng) for _ in range(2))):
         width = int(np.prod([point.sizes[x.size] for x in program.unit]))
         ranks: list[int] = []
-        # A rank that is full at one point is full at almost all. Where functions are flat, or the
-        # numbers too large, a smaller point of the same sizes shows what this one cannot.
-        for scale in (1.0, 0.25, 0.0625):
+        # A rank that is full at one point is full at almost all, if K is analytic. Where functions
+        # saturate, or numbers are too large, a smaller point of the same sizes shows what this one
+        # cannot; but where a function is flat, its units are off at almost all points nearby.
+        for scale in SCALES[:1] if self_kernel.has(Step, relu, maximum) else SCALES:
             rank = least_rank(program, self_kernel, scaled_point(program, point, scale), width)
             ranks += [] if rank is None else [rank]
             if rank == width:

@@ -13,7 +13,7 @@ gauge has derivative 0.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -189,6 +189,8 @@ class ExactLayer:
         identity = constant(self.ring, np.eye(units, dtype=np.int64).astype(object))
         factor = cholesky(self.ring, where(self.ring, singular, identity, kernel))
         column = rows.moved(lambda a: a[:, :, None])
+        # A kernel of plain numbers has no type of its own.
+        factor = replace(factor, dtype=column.dtype)
         solved = solve_triangular(self.ring, factor, column, upper=False)
         found = masked_fill(self.ring, solved, singular, 0)
         return self.from_sites(found.moved(lambda a: a[:, :, 0]))

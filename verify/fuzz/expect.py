@@ -196,14 +196,15 @@ def loses_rank(
     """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else.
 
     A site counts with the largest rank that it has when everything is made smaller, where functions
-    do not saturate.
+    do not saturate; but a rank that a flat function takes away is lost, wherever it is there.
     """
+    scales = SCALES[:1] if is_kinked(layer) else SCALES
     wide = [
         draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
     ]
     singular: bool | None = False
     for point in (*points, *wide):
-        own = [measure(layer, smaller(point, scale), absent).own for scale in SCALES]
+        own = [measure(layer, smaller(point, scale), absent).own for scale in scales]
         ranks = [torch.linalg.matrix_rank(even(k), hermitian=True) for k in own]
         rank, width = torch.stack(ranks).max(0).values, own[0].shape[1]
         if bool(((rank > 0) & (rank < width)).any()):
@@ -249,7 +250,8 @@ def kappas(layer: Layer, absent: frozenset[str], point: Point, mu: float) -> Ten
 def coefficients(layer: Layer, absent: frozenset[str], point: Point) -> Tensor:
     """κ(μx) = Σ_d a_d μ^d at every site, by interpolation; (degree + 1, sites)."""
     count = 2 * (degree(layer, absent) or 0) + 1
-    nodes = 1.0 + np.cos(np.pi * (np.arange(count) + 0.5) / count)
+    # On both sides of 0, where powers of μ differ most: a polynomial knows no sign.
+    nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     values = torch.stack([kappas(layer, absent, point, float(mu)) for mu in nodes])
     matrix = torch.from_numpy(np.vander(nodes, count, increasing=True))
     found: Tensor = torch.linalg.solve(matrix, values)
