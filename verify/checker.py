@@ -1,8 +1,8 @@
 """A checker of certificates, to be read in ten minutes; it trusts the standard library alone.
 
 A certificate holds a layer z(x, θ) as formulas, and a claim about one step of gradient descent.
-This program differentiates the formulas itself and compares. *Accepted* means, with
-K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ, at all sizes that were drawn, where nothing is divided by 0:
+This program differentiates the formulas itself and compares. *Accepted* means, at all sizes and
+tokens that were drawn, where nothing is divided by 0, with K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ:
 
 - kernel: K(s,s') is the claimed formula; self-kernel: K(s,s) is; ``constant``: it reads no tensor;
 - matrix gauge: besides, elimination on K(s,s) = L D Lᵀ meets no pivot 0, so that Λ = D^(-1/2) L⁻¹,
@@ -12,42 +12,70 @@ K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ, at all sizes that were drawn, 
 - the class is the one that was found: ``frozen`` if what is held depends on θ, else ``first-order``
   if z̃ is not affine in θ, else ``exact`` if c = 1, else ``constant-rate``.
 
-A false claim has a chance below 2^-100 at each of the sizes. All entries are random residues modulo
-a random prime of 127 bits, which is drawn after the certificate was read: none can hide a multiple
-of it. A number's *height*, 1 for an entry and the sum of both for a + b and a·b, bounds its degree
-and the bits of its coefficients, and a false identity of height h holds by chance below h / 2^120
-(Schwartz and Zippel; few primes divide an integer of h bits). A root of a is a generator r with
-r^q = a: what vanishes for every choice of roots vanishes for the positive one. Values of functions
-are random residues, one an argument, with the slopes below: what holds for every function with such
-a slope holds for this one. Tangents ε are generators with ε ε' = 0. What is not known is refused.
+A false claim has a chance below 2^-100 at each of the sizes. Entries are random residues modulo a
+random prime of 155 bits, drawn after the certificate was read: none can hide a multiple of it. A
+number's *height*, 1 for an entry and the sum of both for a + b and a·b, bounds its degree and the
+bits of its coefficients: a false identity of height h holds by chance below h / 2^120 (Schwartz and
+Zippel; few primes divide an integer of h bits). *Positive* is what is a square: the prime is -1
+modulo 8·3·5·7·11·13·17·19, which makes the primes up to 19 squares, and one root of each of these
+orders a square. Entries are drawn until all radicands are squares: a root of order q costs a factor
+q for its conjugates and 2 for the choice. Values of functions are random residues, one an argument,
+with the slopes below: what holds for all functions with such slopes holds for these. A site where
+something is divided by 0 is passed over; what is not known is refused.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 import math
 import pathlib
-import random
-import re
 import secrets
 import sys
-from typing import Any, NamedTuple, TypeAlias
+from functools import reduce
+from typing import Any, NamedTuple
 
-FORMAT, BITS, POINTS, TRIES, OUTPUTS, ENTRIES = "truestep certificate 1", 100, 4, 5000, 8, 64
-ROUNDS, MOST = 400, 12
-PARTS = "format about assumptions integers reals axes tensors lines corrected site unit claim"
-CLAIMS = {
-    "kernel": "kind value constant",
-    "self-kernel": "kind value constant",
-    "matrix gauge": "kind value constant class",
-    "correction": "kind gauges rate class",
+FORMAT, BITS, ROUNDS, TRIES, OUTPUTS, ENTRIES = "truestep certificate 1", 100, 10, 3000, 8, 64
+LIMIT, SMOOTH = 200, 8 * 3 * 5 * 7 * 11 * 13 * 17 * 19
+PARTS = "about assumptions axes claim corrected format integers lines reals site tensors unit"
+CLAIMS = {"kernel": "constant kind value", "correction": "class gauges kind rate"}
+CLAIMS |= {"self-kernel": "constant kind value", "matrix gauge": "class constant kind value"}
+CLASSES = {"held": "frozen", "bent": "first-order", "not 1": "constant-rate", "not 0": "exact"}
+SLOPES: dict[str, Any] = {
+    "exp": lambda at, x, y: y,
+    "log": lambda at, x, y: at.power(x, -1),
+    "tanh": lambda at, x, y: at.number(1) + at.number(-1) * y * y,
+    "sigmoid": lambda at, x, y: y + at.number(-1) * y * y,
+    "erf": lambda at, x, y: at.power(
+        at.root(NUMBERS["real"](at, {}, "pi"), 2) * at.call("exp", x * x), -1, 2
+    ),
 }
-CLASSES = {"held": "frozen", "bent": "first-order", "not 1": "constant-rate"}
-ONE: Any = ((), ())
-Env: TypeAlias = dict[str, tuple[int, str]]  # letter → position and axis
-Sizes: TypeAlias = dict[str, int]
+INDICES: dict[str, Any] = {
+    "size": lambda at, env, axis: at.sizes[axis],
+    "+": lambda at, env, *parts: sum(at.index(e, env) for e in parts),
+    "*": lambda at, env, *parts: math.prod(at.index(e, env) for e in parts),
+    "//": lambda at, env, a, b: at.index(a, env) // at.index(b, env),
+    "token": lambda at, env, name, *i: (
+        at.read(name, i, env).value % at.sizes[at.axis(["token", name])]
+    ),
+}
+NUMBERS: dict[str, Any] = {
+    "int": lambda at, env, e: at.number(at.index(e, {})),
+    "real": lambda at, env, name: Number(at.p, at.draw(("real", name)) ** 2, 2),
+    "add": lambda at, env, *parts: sum((at.value(e, env) for e in parts), at.zero),
+    "mul": lambda at, env, *parts: reduce(lambda x, e: x and x * at.value(e, env), parts, at.one),
+    "pow": lambda at, env, e, n: at.power(at.value(e, env), n),
+    "root": lambda at, env, q, e: at.root(at.value(e, env), q),
+    "call": lambda at, env, name, e: at.call(name, at.value(e, env)),
+    "held": lambda at, env, e: at.hold(at.value(e, env)),
+    "is 0": lambda at, env, e: at.number(int(at.index(e, env) == 0)),
+    "sum": lambda at, env, over, e: sum((at.value(e, env | i) for i in at.places(over)), at.zero),
+    "read": lambda at, env, name, *index: at.read(name, index, env),
+}
+
+
+class NoSquareError(Exception):
+    """A radicand is no square at these entries."""
 
 
 class Verdict(NamedTuple):
@@ -58,330 +86,260 @@ class Verdict(NamedTuple):
 
 
 class Number:
-    """Σ coefficient · roots · tangent; ``terms`` maps (roots, tangent) to a residue."""
+    """The residue value + Σ slopes[θ] ε_θ modulo p, where ε ε' = 0; of height 0 if 0 everywhere."""
 
-    def __init__(self, field: Field, height: int, terms: dict[Any, int]) -> None:
-        self.field, self.height = field, height
-        self.terms = {k: c % field.p for k, c in terms.items() if c % field.p}
+    def __init__(self, p: int, value: int, height: int, slopes: Any = ()) -> None:
+        self.p, self.value, self.height, self.slopes = p, value % p, height, dict(slopes)
 
-    def __add__(self, other: Number) -> Number:
-        terms = dict(self.terms)
-        for key, c in other.terms.items():
-            terms[key] = terms.get(key, 0) + c
-        return Number(self.field, self.height + other.height, terms)
+    def __bool__(self) -> bool:
+        return self.height > 0
 
-    def __sub__(self, other: Number) -> Number:
-        return self + other * self.field.number(-1)
+    def __add__(self, other: Any) -> Any:
+        slopes = {t: self.slopes.get(t, 0) + d for t, d in other.slopes.items()}
+        value, height = self.value + other.value, self.height + other.height
+        return Number(self.p, value, height, self.slopes | slopes)
 
-    def __mul__(self, other: Number) -> Number:
-        out: dict[Any, int] = {}
-        for ((r, t), c), ((s, u), d) in itertools.product(self.terms.items(), other.terms.items()):
-            if not (t and u):
-                for key, e in self.field.reduced(tuple(sorted(r + s)), t or u, c * d).items():
-                    out[key] = out.get(key, 0) + e
-        exact_zero = not (self.height and other.height)
-        return Number(self.field, 0 if exact_zero else self.height + other.height, out)
+    def __mul__(self, other: Any) -> Any:
+        height = self.height + other.height if self and other else 0
+        ours = self.chain(self.value * other.value, other.value, height)
+        return ours + other.chain(0, self.value, 0)
 
-    def __pow__(self, n: int) -> Number:
-        factors = [self if n > 0 else self.inverse()] * min(abs(n), TRIES)
-        return functools.reduce(Number.__mul__, factors, self.field.number(1))
-
-    def tangent(self, theta: Any = ()) -> Number:
-        """∂/∂θ; without θ the number without its tangents."""
-        part = {(roots, ()): c for (roots, t), c in self.terms.items() if t == theta}
-        return Number(self.field, self.height, part)
-
-    def inverse(self) -> Number:
-        """1/(x + ε) = (2 - (x + ε)/x)/x, and 1/x = y/(x y) where x y holds one root less."""
-        x = self.tangent()
-        if x.terms != self.terms:
-            return x.inverse() * (self.field.number(2) - self * x.inverse())
-        if not x.terms:
-            raise ZeroDivisionError
-        last = max((i for roots, _ in x.terms for i in roots), default=None)
-        if last is None:
-            return Number(self.field, x.height, {ONE: pow(x.terms[ONE], -1, self.field.p)})
-        y = Number(self.field, x.height, {k: -c if last in k[0] else c for k, c in x.terms.items()})
-        if all(last in roots for roots, _ in x.terms):
-            y = x ** (self.field.roots[last][0] - 1)
-        return y * (x * y).inverse()
+    def chain(self, value: int, slope: int, height: int) -> Any:
+        """f(x + ε) = f(x) + f'(x) ε."""
+        slopes = {t: d * slope % self.p for t, d in self.slopes.items()}
+        return Number(self.p, value, height, slopes)
 
 
-class Field:
-    """Residues modulo a random prime, with the roots and values of functions that were met."""
+class Point:
+    """The formulas at random entries, where some lines are 1 or the parameters have moved."""
 
-    def __init__(self) -> None:
-        prime, self.p = False, 0
-        while not prime:  # the test of Miller and Rabin, as simple as this for p = 3 modulo 4
-            self.p = 1 << 126 | secrets.randbits(124) << 2 | 3
-            bases = (secrets.randbelow(self.p - 3) + 2 for _ in range(60))
-            prime = all(pow(b, self.p >> 1, self.p) in (1, self.p - 1) for b in bases)
-        self.roots: list[tuple[int, Number]] = []
-        self.drawn: dict[Any, Number] = {}
-        self.height, self.held = 1, False
+    def __init__(self, data: Any, p: int, sizes: Any, drawn: Any, ones: Any = (), far: int = 0):
+        self.data, self.p, self.sizes, self.ones, self.far = data, p, sizes, ones, far
+        self.drawn, self.known, self.height, self.seen = drawn, dict[Any, Any](), 1, set[str]()
+        self.lines = {line["name"]: line for line in data["lines"] + data["corrected"]}
+        letters = [item for line in self.lines.values() for item in line["letters"].items()]
+        self.axes = dict(letters) | {f"{letter}'": axis for letter, axis in letters}
+        self.zero, self.one = self.number(0), self.number(1)
 
     def number(self, value: int) -> Number:
         """An integer."""
-        return Number(self, value.bit_length(), {ONE: value})
+        return Number(self.p, value, value.bit_length())
 
-    def draw(self, key: Any) -> Number:
+    def draw(self, key: Any) -> Any:
         """A random residue, one a key."""
-        if key not in self.drawn:
-            self.drawn[key] = Number(self, 1, {ONE: secrets.randbelow(self.p)})
-        return self.drawn[key]
+        return self.drawn.setdefault(key, secrets.randbelow(self.p))
 
-    def reduced(self, roots: tuple[int, ...], theta: Any, c: int) -> dict[Any, int]:
-        """A product of roots, where r^q is the radicand."""
-        for i in set(roots):
-            (q, radicand), at = self.roots[i], roots.index(i)
-            if roots.count(i) >= q:
-                rest = {(roots[:at] + roots[at + q :], theta): c}
-                return (Number(self, 1, rest) * radicand).terms
-        return {(roots, theta): c}
+    def axis(self, e: Any) -> Any:
+        """The axis that a letter or token is made for; other indices may leave theirs."""
+        if isinstance(e, list):
+            return self.data["tensors"][e[1]]["below"] if e[0] == "token" else None
+        return self.axes.get(e)
 
-    def call(self, name: str, a: Number, q: int = 0) -> Number:
-        """f(x + ε) = f(x) + f'(x) ε; for a root of order q, f(x) is a generator."""
-        x, slope = a.tangent(), SLOPES[name]
-        key = ("call", name, q, *sorted(x.terms.items()))
-        self.height += x.height * (1 + len(self.drawn))  # another argument may coincide with x
-        if q and x.terms and key not in self.drawn:
-            self.drawn[key] = Number(self, x.height, {((len(self.roots),), ()): 1})
-            self.roots.append((q, x))
-        y = self.draw(key) if x.terms or not q else x
-        return y + slope(self, x, y, q) * (a - x) if a.terms != x.terms else y
-
-    def same(self, a: Number, b: Number) -> bool:
-        """Whether two numbers agree."""
-        self.height += a.height + b.height
-        return not (a - b).terms
-
-
-SLOPES: dict[str, Any] = {
-    "root": lambda f, x, y, q: y * (f.number(q) * x).inverse(),
-    "exp": lambda f, x, y, q: y,
-    "log": lambda f, x, y, q: x.inverse(),
-    "tanh": lambda f, x, y, q: f.number(1) - y * y,
-    "sigmoid": lambda f, x, y, q: y - y * y,
-    "erf": lambda f, x, y, q: (
-        f.number(2)  # 2/√π exp(-x²)
-        * (f.call("root", f.draw("pi"), 2) * f.call("exp", x * x)).inverse()
-    ),
-}
-INDICES: dict[str, Any] = {
-    "size": lambda at, env, axis: at.sizes[axis],
-    "+": lambda at, env, *parts: sum(at.integer(e, env) for e in parts),
-    "*": lambda at, env, *parts: math.prod(at.integer(e, env) for e in parts),
-    "//": lambda at, env, a, b: at.integer(a, env) // at.integer(b, env),
-    "token": lambda at, env, name, *index: at.token(name, index, env),
-}
-NUMBERS: dict[str, Any] = {
-    "int": lambda at, env, e: at.field.number(at.integer(e, {})),
-    "real": lambda at, env, name: at.field.draw(name),
-    "add": lambda at, env, *parts: at.total(at.value(e, env) for e in parts),
-    "mul": lambda at, env, *parts: at.product(parts, env),
-    "pow": lambda at, env, e, n: at.value(e, env) ** n,
-    "root": lambda at, env, q, e: at.field.call("root", at.value(e, env), q),
-    "call": lambda at, env, name, e: at.field.call(name, at.value(e, env)),
-    "held": lambda at, env, e: at.held(at.value(e, env)),
-    "is 0": lambda at, env, e: at.field.number(int(at.integer(e, env) == 0)),
-    "sum": lambda at, env, over, e: at.total(at.value(e, env | i) for i in at.places(over)),
-    "read": lambda at, env, name, *index: at.read(name, index, env),
-}
-
-
-class Layer:
-    """The formulas at given sizes, where some gauges are 1 or the parameters have moved."""
-
-    def __init__(self, data: Any, field: Any, sizes: Sizes, ones: Any = (), moved: Any = None):
-        self.data, self.field, self.sizes, self.ones, self.moved = data, field, sizes, ones, moved
-        self.lines = {line["name"]: line for line in data["lines"] + data["corrected"]}
-        self.known: dict[Any, Number] = {}
-
-    def places(self, letters: dict[str, str]) -> list[Env]:
+    def places(self, letters: dict[str, str]) -> list[dict[str, int]]:
         """Every position of letters along their axes."""
-        ranges = ([(i, axis) for i in range(self.sizes[axis])] for axis in letters.values())
+        self.axes |= letters
+        ranges = (range(self.sizes[axis]) for axis in letters.values())
         return [dict(zip(letters, i, strict=True)) for i in itertools.product(*ranges)]
 
-    def integer(self, e: Any, env: Env) -> Any:
+    def index(self, e: Any, env: Any) -> Any:
         """An index or a size."""
         if isinstance(e, list):
             return INDICES[e[0]](self, env, *e[1:])
-        return e if isinstance(e, int) else env[e][0] if e in env else self.sizes[e]
+        return e if isinstance(e, int) else env[e] if e in env else self.sizes[e]
 
-    def value(self, e: Any, env: Env) -> Any:
+    def value(self, e: Any, env: Any) -> Any:
         """A number."""
-        return NUMBERS[e[0]](self, env, *e[1:]) if isinstance(e, list) else self.field.number(e)
+        return NUMBERS[e[0]](self, env, *e[1:]) if isinstance(e, list) else self.number(e)
 
-    def total(self, numbers: Any) -> Any:
-        """Σ."""
-        return sum(numbers, self.field.number(0))
+    def power(self, x: Number, n: int, times: int = 1) -> Any:
+        """A multiple of xⁿ, with the slope n xⁿ⁻¹."""
+        if n < 0 and not x.value:
+            raise ZeroDivisionError
+        slope = n and n * pow(x.value, n - 1, self.p)
+        return x.chain(times * pow(x.value, n, self.p), times * slope, abs(n) * x.height + times)
 
-    def product(self, parts: Any, env: Env) -> Any:
-        """Π; nothing behind an exact 0, which alone has height 0, is looked at."""
-        result = self.field.number(1)
-        for e in parts:
-            result = result * self.value(e, env) if result.height else result
-        return result
+    def root(self, x: Number, q: int) -> Any:
+        """The positive root r, with the slope r / (q x)."""
+        if not x.value or pow(x.value, self.p >> 1, self.p) != 1:
+            raise NoSquareError if x.value else ZeroDivisionError
+        self.height *= 1 if ("root", q, x.value) in self.drawn else 2 * q
+        r = self.drawn["root", q, x.value] = pow(x.value, pow(q, -1, self.p >> 1), self.p)
+        return x.chain(r, r * pow(q * x.value, -1, self.p), 2 * x.height)
 
-    def held(self, x: Number) -> Number:
-        """A number that counts as fixed during the step."""
-        self.field.held |= x.terms != x.tangent().terms
-        return x.tangent()
+    def call(self, name: str, x: Number) -> Any:
+        """A function; by chance x may be another of its arguments."""
+        self.height += x.height * len(self.drawn)
+        y = Number(self.p, self.draw(("call", name, x.value)), 1)
+        slope = SLOPES[name](self, Number(self.p, x.value, x.height), y)
+        return x.chain(y.value, slope.value, x.height + slope.height)
 
-    def token(self, name: str, index: Any, env: Env) -> Any:
-        """An integer input, below the size of the axis that it indexes."""
-        bound = self.sizes[self.data["tensors"][name]["below"]]
-        return self.read(name, index, env).terms.get(ONE, 0) % bound
+    def hold(self, x: Number) -> Number:
+        """What counts as fixed during the step."""
+        self.seen |= {"held"} if any(x.slopes.values()) else set()
+        return Number(self.p, x.value, x.height)
 
-    def axis(self, e: Any, env: Env) -> Any:
-        """The axis that a letter or a token is made for; any other index may leave its axis."""
-        if isinstance(e, list):
-            return self.data["tensors"][e[1]]["below"] if e[0] == "token" else None
-        return env[e][1] if e in env else None
-
-    def read(self, name: str, index: Any, env: Env) -> Any:
-        """An element of a line or tensor, 0 out of range; a parameter has a tangent."""
+    def read(self, name: str, index: Any, env: Any) -> Any:
+        """An element of a line or tensor, 0 out of range; a parameter has a slope."""
         line, tensor = self.lines.get(name), self.data["tensors"].get(name)
-        axes = [*line["letters"].values()] if line else tensor["axes"]
-        if any(self.axis(e, env) not in (None, a) for e, a in zip(index, axes, strict=True)):
+        axes = line["letters"].values() if line else tensor["axes"]
+        key = name, *(self.index(e, env) for e in index)
+        if any(self.axis(e) not in (None, axis) for e, axis in zip(index, axes, strict=True)):
             raise ValueError(f"an index of {name} is made for another axis")
-        key = name, *(self.integer(e, env) for e in index)
         if not all(0 <= i < self.sizes[axis] for i, axis in zip(key[1:], axes, strict=True)):
-            return self.field.number(0)
-        if key not in self.known:
-            if line:
-                at = zip(line["letters"], zip(key[1:], axes, strict=True), strict=True)
-                found = self.value(line["value"], dict(at))
-            else:
-                found = self.field.draw(key)
-                if tensor["kind"] == "parameter":
-                    found = found + Number(self.field, 1, {((), key): 1})
-                    found = found + self.field.draw(("moved", key)) if self.moved else found
-            self.known[key] = self.field.number(1) if name in self.ones else found
+            return self.zero
+        if name in self.ones:
+            return self.one
+        if key not in self.known and line:
+            env = dict(zip(line["letters"], key[1:], strict=True))
+            self.known[key] = self.value(line["value"], env)
+        elif key not in self.known:
+            moves = tensor["kind"] == "parameter"
+            value = self.draw(key) + moves * self.far * self.draw(("far", key))
+            self.known[key] = Number(self.p, value, 1, {key: 1} if moves else ())
         return self.known[key]
 
-    def output(self, at: Env, line: Any) -> Any:
-        """A line at a site and unit."""
-        return self.read(line["name"], list(line["letters"]), at)
+    def output(self, line: Any, env: Any, **changed: Any) -> Any:
+        """A line at a site and unit, also where gauges are 1 or parameters have moved."""
+        at = Point(self.data, self.p, self.sizes, self.drawn, **changed) if changed else self
+        found = at.read(line["name"], line["letters"], env)
+        self.height += at.height + found.height
+        return found
 
-    def kernel(self, here: Env, there: Env, line: Any) -> Any:
-        """Σ_θ (∂z/∂θ)(∂z'/∂θ)."""
-        y, z = self.output(here, line), self.output(there, line)
-        common = {t for _, t in y.terms} & {t for _, t in z.terms} - {()}
-        return self.total(y.tangent(t) * z.tangent(t) for t in common)
+    def kernel(self, y: Number, z: Number) -> Any:
+        """Σ_θ (∂y/∂θ)(∂z/∂θ)."""
+        self.height += (y.height + z.height) * len(y.slopes)
+        return sum(d * z.slopes.get(t, 0) for t, d in y.slopes.items()) % self.p
 
-
-def judge(data: Any, field: Field, sizes: Sizes) -> set[str]:
-    """Compare the claim with the layer at a random point; what was seen there."""
-    claim, z, last = data["claim"], data["lines"][-1], (data["lines"] + data["corrected"])[-1]
-    layer, seen = Layer(data, field, sizes), set()
-    site, unit = (layer.places({x: z["letters"][x] for x in data[k]}) for k in ("site", "unit"))
-    for s, t in itertools.product(site, site):
-        if s != t and claim["kind"] != "kernel":
-            continue
-        rows = [[layer.kernel(s | u, t | v, last) for v in unit] for u in unit]
-        for (i, u), (j, v) in itertools.product(enumerate(unit), repeat=2):
+    def judge(self, s: Any, t: Any) -> set[str]:
+        """Compare the claim with the layer at the sites s and s'; what was seen there."""
+        claim, z, last = self.data["claim"], self.data["lines"][-1], [*self.lines.values()][-1]
+        units = self.places({letter: z["letters"][letter] for letter in self.data["unit"]})
+        here, there = ([self.output(last, site | u) for u in units] for site in (s, t))
+        rows = [[self.kernel(y, other) for other in there] for y in here]
+        for (i, u), (j, v) in itertools.product(enumerate(units), repeat=2):
             env = s | u | {f"{letter}'": place for letter, place in (t | v).items()}
             e = claim["value"] if "value" in claim else claim["rate"] if i == j else 0
-            wanted = layer.value(["held", e] if claim["kind"] == "matrix gauge" else e, env)
-            seen |= {"not 0"} if rows[i][j].terms else set()
-            if not field.same(rows[i][j], wanted.tangent()):
+            wanted = self.value(["held", e] if claim["kind"] == "matrix gauge" else e, env)
+            self.height += wanted.height
+            self.seen |= {"not 0"} if rows[i][j] else set()
+            if rows[i][j] != wanted.value:
                 raise ValueError(f"K is not as claimed at {env}")
         while claim["kind"] == "matrix gauge" and rows:
-            ((_, *top), *rest), over = rows, rows[0][0].inverse()
+            (pivot, *top), *rest = rows
+            over = pow(pivot, -1, self.p) if pivot else 1 // pivot
             rows = [[x - r * over * y for x, y in zip(row, top, strict=True)] for r, *row in rest]
-    if "class" in claim:
-        seen |= {"not 1"} if layer.value(claim.get("rate", 1), {}).terms != {ONE: 1} else set()
-        seen |= classify(layer, z, last, claim.get("gauges", ()))
-    return seen
+            rows = [[x % self.p for x in row] for row in rows]
+        for y, u in zip(here, units if "class" in claim else (), strict=False):
+            self.classify(y, s | u, z, last)
+        return self.seen
 
-
-def classify(layer: Layer, z: Any, last: Any, gauges: Any) -> set[str]:
-    """Whether the corrected map, which is z where gauges are 1, is held or not affine."""
-    data, field, sizes, affine = layer.data, layer.field, layer.sizes, True
-    plain, moved = Layer(data, field, sizes, ones=gauges), Layer(data, field, sizes, moved=True)
-    for at in layer.places(z["letters"]):
-        if not field.same(plain.output(at, z), plain.output(at, last)):
+    def classify(self, y: Number, env: Any, z: Any, last: Any) -> None:
+        """See that the corrected map is z where the gauges are 1; whether it is affine, and c."""
+        claim = self.data["claim"]
+        plain = self.output(last, env, ones=claim.get("gauges", ()))
+        if plain.value != self.output(z, env).value:
             raise ValueError("the corrected map is not the layer where the gauges are 1")
-        here = layer.output(at, last)
-        steps = {t: field.draw(("moved", t)) for _, t in here.terms if t}
-        there = layer.total([here.tangent(), *(here.tangent(t) * v for t, v in steps.items())])
-        affine &= not (moved.output(at, last).tangent() - there).terms
-    return ({"held"} if field.held else set()) | (set() if affine else {"bent"})
+        if "held" not in self.seen:
+            moved = y.value + sum(d * self.draw(("far", t)) for t, d in y.slopes.items())
+            bent = (self.output(last, env, far=1).value - moved) % self.p
+            self.seen |= {"bent"} if bent else set()
+        self.seen |= {"not 1"} if self.value(claim.get("rate", 1), {}).value != 1 else set()
 
 
-def draw_sizes(data: Any, least: Sizes, wanted: set[tuple[str, str]]) -> Sizes:
-    """Small sizes that fit together, a wanted pair of them above their least values."""
-    dice = random.Random(secrets.randbits(256))
-    pairs: list[tuple[str, ...]] = [*sorted(wanted)] or [()]
+def draw_prime() -> int:
+    """A prime of 155 bits; being -1 modulo SMOOTH makes the primes up to 19 squares."""
+    while True:
+        p = SMOOTH * (1 << 129 | secrets.randbits(129)) - 1
+        bases = (2 + secrets.randbelow(p - 3) for _ in range(55))  # the test of Miller and Rabin
+        if all(pow(base, p >> 1, p) in (1, p - 1) for base in bases):
+            return p
+
+
+def draw_excess(few: int, wide: int) -> int:
+    """How far above its least value a size is: often not at all."""
+    return secrets.randbelow(wide) if secrets.randbelow(6) >= few else 0
+
+
+def draw_sizes(data: Any, wanted: set[str]) -> dict[str, int]:
+    """Small sizes that fit together, with one of the wanted above its least value."""
+    shapes = [tensor["axes"] for tensor in data["tensors"].values()]
     for attempt in range(TRIES):
-        pair, small = dice.choice(pairs), (1, 2, 3, 4) if attempt < 50 else (1, 1, 1, 2, 3)
-        above = {k: dice.choice((1, 1, 2) if k in pair else (0, 0, 1, 2)) for k in least}
-        sizes = {k: low + above[k] for k, low in data["integers"].items()}
-        layer = Layer(data, None, sizes)
+        few, wide = secrets.randbelow(6), 3 + 6 * attempt // TRIES
+        sizes = {k: low + draw_excess(few, 3) for k, low in data["integers"].items()}
         for axis, e in data["axes"].items():
-            free = 1 + above[axis] if axis in pair else dice.choice(small)
-            sizes[axis] = free if e is None else layer.integer(e, {})
-        shapes = [t["axes"] for t in data["tensors"].values()]
-        shapes.append(data["lines"][-1]["letters"].values())
-        *held, output = (math.prod(sizes[axis] for axis in shape) for shape in shapes)
-        fit = sum(held) <= ENTRIES and output <= OUTPUTS
-        fit = fit and all(sizes[k] >= low for k, low in least.items())
-        if fit and all(sizes[k] > least[k] for k in pair):
+            sizes[axis] = (
+                1 + draw_excess(few, wide) if e is None else Point(data, 1, sizes, {}).index(e, {})
+            )
+        entries = sum(math.prod(sizes[axis] for axis in shape) for shape in shapes)
+        outputs = math.prod(sizes[axis] for axis in data["lines"][-1]["letters"].values())
+        fit = entries <= ENTRIES and outputs <= OUTPUTS and all(sizes[a] > 0 for a in data["axes"])
+        if fit and (not wanted or any(sizes[k] > data["integers"].get(k, 1) for k in wanted)):
             return sizes
-    return {}
+    raise ValueError(f"no sizes where one of {wanted} is above its least value")
+
+
+def visit(data: Any, sizes: dict[str, int], p: int, s: Any, t: Any) -> set[str]:
+    """Judge random entries until the error bound holds; nothing is seen at a singular site."""
+    seen, bits = set[str](), 0.0
+    for attempt in range(TRIES):
+        p = draw_prime() if attempt % 99 == 98 else p  # other primes may not be squares modulo p
+        point = Point(data, p, sizes, {})
+        try:
+            seen |= point.judge(s, t)
+        except NoSquareError:
+            continue
+        except ZeroDivisionError:
+            return set()  # singular
+        bits += 120 - math.log2(point.height)
+        if bits >= BITS:
+            return seen | {"compared"}
+    raise ValueError("radicands are never squares")
+
+
+def validate(data: Any) -> None:
+    """Refuse what is no certificate, or names things so that its claim is about something else."""
+    claim, z, layer = data["claim"], data["lines"][-1], json.dumps(data["lines"])
+    constants = json.dumps([claim.get("rate"), claim.get("constant") and claim["value"]])
+    names = [line["name"] for line in data["lines"] + data["corrected"]] + [*data["tensors"]]
+    own = {z["name"]} | {name for name in names if f'"read", {json.dumps(name)}' in layer}
+    demands = {
+        "another format, or its parts": (data["format"], sorted(data)) == (FORMAT, PARTS.split()),
+        "a claim of other parts": sorted(claim) == CLAIMS[claim["kind"]].split(),
+        "a constant reads a tensor": '"read"' not in constants and '"token"' not in constants,
+        "site and unit are no output": sorted(z["letters"]) == sorted(data["site"] + data["unit"]),
+        "the layer holds something fixed": '"held"' not in layer,
+        "a name twice, or a number named pi": len({*names}) == len(names)
+        and "pi" not in data["reals"],
+        "a gauge that the layer itself holds": not own & {*claim.get("gauges", ())},
+        "a least value other than 0 and 1": {*data["integers"].values()} <= {0, 1},
+        "no size to be drawn": None in data["axes"].values(),
+    }
+    if not all(demands.values()):
+        raise ValueError(next(what for what, holds in demands.items() if not holds))
 
 
 def examine(data: Any) -> str:
-    """Points at random sizes, until every axis and integer was above its least value."""
-    claim, letters = data["claim"], data["lines"][-1]["letters"]
-    least, constant = data["integers"] | dict.fromkeys(data["axes"], 1), [claim.get("rate")]
-    constant.append(claim["value"] if claim.get("constant") else None)
-    if data["format"] != FORMAT or set(data) != set(PARTS.split()):
-        raise ValueError("another format, or a part that is missing or unknown")
-    if set(claim) != set(CLAIMS[claim["kind"]].split()) or re.search(
-        '"read"|"token"', json.dumps(constant)
-    ):
-        raise ValueError("the claim lacks a part, or a constant reads a tensor")
-    if sorted(letters) != sorted(data["site"] + data["unit"]):
-        raise ValueError("site and unit are not the letters of the output")
-    gauges = claim.get("gauges", [])
-    names = [line["name"] for line in data["lines"] + data["corrected"]] + list(data["tensors"])
-    used = [
-        f'"read", "{gauge}"' in json.dumps(data["lines"], ensure_ascii=False) for gauge in gauges
-    ]
-    if '"held"' in json.dumps(data["lines"]) or "pi" in data["reals"]:
-        raise ValueError("the layer holds something fixed, or a number named pi")
-    if len(set(names)) < len(names) or any(used) or data["lines"][-1]["name"] in gauges:
-        raise ValueError("a name twice, or a gauge that the layer itself holds")
-    if not set(data["integers"].values()) <= {0, 1}:
-        raise ValueError("the least value of an integer is neither 0 nor 1")
-    wanted = set(itertools.combinations_with_replacement(least, 2))
-    points, worst, seen = 0, math.inf, set()
-    for _ in range(ROUNDS):
-        alone = {(a, b) for a, b in wanted if a == b}
-        sizes, bits = draw_sizes(data, least, alone or wanted), 0.0
-        try:
-            while sizes and bits < BITS:
-                field = Field()
-                seen |= judge(data, field, sizes)
-                bits += 120 - math.log2(field.height)
-                points += 1
-        except ZeroDivisionError:
-            continue
-        above = {k for k in sizes if sizes[k] > least[k]}
-        wanted = {pair for pair in wanted if not above >= {*pair}}
-        worst = min(worst, bits) if sizes else worst
-        if not sizes or (not alone and points >= (MOST if wanted else POINTS)):
+    """Judge all sites at random sizes, until every axis and integer was above its least value."""
+    validate(data)
+    seen, letters = set[str](), data["lines"][-1]["letters"]
+    wanted = {*data["integers"]} | {k for k, e in data["axes"].items() if not isinstance(e, int)}
+    enough = ROUNDS if all(t["kind"] != "token" for t in data["tensors"].values()) else 6 * ROUNDS
+    for rounds in range(LIMIT):
+        sizes, p = draw_sizes(data, wanted), draw_prime()
+        sites = Point(data, p, sizes, {}).places({x: letters[x] for x in data["site"]})
+        all_pairs = data["claim"]["kind"] == "kernel"
+        found = [visit(data, sizes, p, s, t) for s in sites for t in (sites if all_pairs else [s])]
+        seen = seen.union(*found)
+        if "compared" in set().union(*found):
+            wanted -= {name for name in wanted if sizes[name] > data["integers"].get(name, 1)}
+        if not wanted and rounds >= enough:
             break
-    if alone & wanted:
-        raise ValueError(
-            f"nothing could be compared where {alone & wanted} is above its least value"
-        )
-    found = next((name for sign, name in CLASSES.items() if sign in seen), "exact")
-    if claim.get("class", found) != found or "not 0" not in seen:
-        raise ValueError(f"the class is {found}" if "not 0" in seen else "nothing was compared")
-    return f"{points} points, chance of error below 2^-{worst:.0f} at each of the sizes"
+    name = next((CLASSES[sign] for sign in CLASSES if sign in seen), "")
+    if wanted or "not 0" not in seen:
+        raise ValueError(f"nothing was compared, or not where {wanted} is above its least value")
+    if data["claim"].get("class", name) != name:
+        raise ValueError(f"the class is {name}")
+    return f"chance of error below 2^-{BITS} at each of {rounds} sizes"
 
 
 def check(data: Any) -> Verdict:
@@ -397,4 +355,4 @@ if __name__ == "__main__":
     for path in sys.argv[1:]:
         verdicts.append(check(json.loads(pathlib.Path(path).read_text(encoding="utf-8"))))
         print(path, "accepted:" if verdicts[-1].accepted else "REFUSED:", verdicts[-1].text)
-    sys.exit(not (verdicts and all(v.accepted for v in verdicts)))
+    sys.exit(not (verdicts and all(verdict.accepted for verdict in verdicts)))

@@ -55,7 +55,7 @@ def test_is_small():
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER):
             code.add(token.start[0])
-    assert len(code) < 310
+    assert len(code) < 270
 
 
 def test_runs_alone(tmp_path):
