@@ -29,7 +29,8 @@ def transposed(lowering: Lowering, e: Contraction) -> tuple[Window, set[Letter]]
     found = sorted(
         (r for r in reads(e.body) if lowering.program.tensors[r.tensor].kind == "input"), key=str
     )
-    if not deltas or not found:
+    # torch's convolutions take one leading axis, or none.
+    if not deltas or not found or len(lowering.batch) > 1:
         return None
     image = found[0]
     tensor = lowering.program.tensors[image.tensor]

@@ -144,7 +144,7 @@ class LayerSpec:
         """Refuse a name that is no ASCII identifier, a keyword or reserved."""
         found = name_problem(name, where)
         if found is not None:
-            raise self.error(found[0], str(name), found[1])
+            raise self.error(found[0], str(name) or where, found[1])
 
     # ------------------------------------------------------------------ views
     @property

@@ -516,6 +516,7 @@ WRONG = {
         "must be a table",
     ),
     "name no identifier": (linear('"Linear"', '"9 lives"'), 1, "9 lives", "identifier"),
+    "empty name": (linear('"Linear"', '""'), 1, "name", "identifier"),
     "name a keyword": (linear('"Linear"', '"class"'), 1, "class", "keyword"),
     "name not ASCII": (linear('"Linear"', '"Línear"'), 1, "Línear", "identifier"),
     "control character": (linear('"Linear"', '"Lin\\u0007ear"'), None, "name", "control character"),
