@@ -15,7 +15,7 @@ from codegen.sizes import SizeCode
 from codegen.values import BATCH, Axis, Level, Value, insert_axes
 from derive.corrections import Correction
 from derive.derivation import Derivation
-from derive.nodes import BINDERS, Letter, letters_in, reads
+from derive.nodes import BINDERS, Letter, Read, letters_in, reads
 from derive.program import Program, Tensor
 from derive.structure import is_positive_sum
 
@@ -209,8 +209,16 @@ class ForwardWriter:
         gauge = self.correction.gauge
         assert gauge is not None
         if gauge == 1:
-            return z
+            # A parameter itself would change with whatever its user does to the output in place.
+            return z.with_code(f"{z.code}.clone()") if self.is_parameter() else z
         return self.times(z, self.gauge(gauge))
+
+    def is_parameter(self) -> bool:
+        """Whether the layer gives a parameter as it is."""
+        value = self.program.output.value
+        names = {t.name for t in self.program.parameters}
+        plain = isinstance(value, Read) and all(isinstance(i, Letter) for i in value.indices)
+        return plain and value.tensor in names
 
     def times(self, z: Value, scale: Value, power: int = 1) -> Value:
         """Z times a gauge, in z's dtype; composed axes are kept whole where the gauge allows it."""

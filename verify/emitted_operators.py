@@ -43,9 +43,11 @@ def combine(ring: Residues, op: ast.operator, a: Any, b: Any) -> Any:
     Raises:
         Refusal: If the operator is not known for the two.
     """
-    if is_number(a) and is_number(b):
+    # A root of a number is no fraction; it is exact all the same.
+    rooted = isinstance(op, ast.Pow) and isinstance(b, Fraction) and b.denominator > 1
+    if is_number(a) and is_number(b) and not rooted:
         return plain_numbers(op, a, b)
-    if isinstance(a, Exact) or isinstance(b, Exact):
+    if rooted or isinstance(a, Exact) or isinstance(b, Exact):
         return tensors(ring, op, a, b)
     if isinstance(a, Whole) or isinstance(b, Whole):
         return whole_tensors(op, a, b)

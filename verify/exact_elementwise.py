@@ -78,6 +78,7 @@ elementwise(["Tensor.detach"], Exact.detached)  # x, without derivative
 elementwise(["Tensor.float"], lambda x: replace(x, dtype="float32"))  # x
 elementwise(["Tensor.double"], lambda x: replace(x, dtype="float64"))  # x
 elementwise(["Tensor.contiguous"], lambda x: x)  # x
+elementwise(["Tensor.clone"], lambda x: x)  # x
 
 
 @known("torch.pow", "Tensor.pow")

@@ -255,7 +255,8 @@ def step(
     layer: Layer, module: nn.Module, inputs: list[Tensor], point: Point, site: int, rate: float
 ) -> Iterator[tuple[str, str]]:
     """One step of gradient descent on one site's own gradient moves z̃ by -η c g."""
-    before = by_site(layer, module(*inputs), point)[site]
+    # A copy: a layer may return a parameter itself, which the step changes in place.
+    before = by_site(layer, module(*inputs), point)[site].clone()
     g = torch.linspace(-1.0, 1.0, before.numel() + 1, dtype=torch.float64)[1:] + 0.1
     leaves = list(module.parameters())
     gradients: tuple[Tensor | None, ...] = torch.autograd.grad(

@@ -115,18 +115,21 @@ class Overtime(BaseException):
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer; main thread of a POSIX process only."""
+    """Interrupt what takes more of the processor; main thread of a POSIX process only.
+
+    Not by the clock: how busy the machine is says nothing about a spec.
+    """
 
     def interrupt(*_: object) -> None:
         raise Overtime
 
-    before = signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    before = signal.signal(signal.SIGPROF, interrupt)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def judge(layer: Layer, seed: int, number: int, *, limit: float = 30.0) -> Verdict:
@@ -136,7 +139,7 @@ def judge(layer: Layer, seed: int, number: int, *, limit: float = 30.0) -> Verdi
         layer: The tree.
         seed: Where points are drawn from.
         number: Which layer of the seed it is; with the seed it determines the verdict.
-        limit: Seconds; a layer that needs more is a finding.
+        limit: Seconds of the processor; a layer that needs more is a finding.
     """
     verdict = Verdict(thorough=number % THOROUGH_EVERY == 0)
     try:
