@@ -25,8 +25,11 @@ import codegen.attention_writer
 import codegen.layer
 from codegen import generate
 from codegen.layer import LayerSource
+from derive.certificate import certificates
+from derive.derivation import Derivation, derive_variants
 from derive.errors import TruestepError
 from derive.spec import LayerSpec, load_spec
+from derive.stages import stage_spec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ROOMS = ("derive", "codegen")
@@ -83,8 +86,25 @@ def produced(spec: LayerSpec, *, general: bool = False) -> tuple[str, LayerSourc
     return source.text, source
 
 
+def shown(spec: LayerSpec) -> tuple[str, tuple[Derivation, ...]]:
+    """All that ``derive`` says of a spec or the reason that it does not, and the derivations.
+
+    A layer that is derived in stages is shown by its stages.
+    """
+    found: list[Derivation] = []
+    try:
+        for part in [stage_spec(spec, name) for name in spec.stages] or [spec]:
+            found += derive_variants(part).values()
+        texts = [json.dumps(d.to_json(), ensure_ascii=False, sort_keys=True) for d in found]
+        texts += [c.to_json() for d in found for c in certificates(d)]
+    except TruestepError as error:
+        return f"{type(error).__name__}: {error}", ()
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest(), tuple(found)
+
+
 def outcome(spec: LayerSpec) -> Iterator[tuple[str, str]]:
-    """What comes of a spec: the file's text, then that of the general lowering."""
+    """What comes of a spec: its derivation, the file's text, then that of the general lowering."""
+    yield "derivation", shown(spec)[0]
     yield "text", produced(spec)[0]
     yield "general", produced(spec, general=True)[0]
 
