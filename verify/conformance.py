@@ -53,17 +53,17 @@ RUN: dict[str, Stage] = {
     "symbolic": symbolic_stage,
     "certificate": certificate_stage,
     "emitted": emitted_stage,
+    "declared": declared_stage,
     "numeric": numeric_stage,
     "order": order_stage,
     "gradients": gradients_stage,
     "lowering": lowering_stage,
     "controls": controls_stage,
-    "declared": declared_stage,
     "contracts": contracts_stage,
     "compilers": compilers_stage,
 }
 # What the kit runs on a spec, and what it can say about a module that it did not write.
-KIT = (*STAGES, "declared", "contracts")
+KIT = (*STAGES, "contracts")
 BY_HAND = ("symbolic", "certificate", "numeric", "order", "gradients", "lowering", "controls")
 
 
@@ -156,9 +156,10 @@ def verify_layer(
 
     Stages, cheapest first: ``symbolic`` (the correction goes back through the derivation),
     ``certificate`` (data that a small checker accepts), ``emitted`` (the file's text in exact
-    arithmetic), ``numeric`` (float64 against independent oracles), ``order`` (an SGD step),
-    ``gradients`` (first and second derivatives), ``lowering`` (recognised = general), ``controls``
-    (corrupted gauges must be refused).
+    arithmetic), ``declared`` (constructor, initial values, shapes, half precision), ``numeric``
+    (float64 against independent oracles), ``order`` (an SGD step), ``gradients`` (first and second
+    derivatives), ``lowering`` (recognised = general), ``controls`` (corrupted gauges must be
+    refused).
 
     Args:
         source: A ``codegen.LayerSource``, or anything of its shape.

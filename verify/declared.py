@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import math
 import re
 import sys
@@ -31,6 +32,7 @@ from verify.subject import Subject
 COUNT = 4
 NOTHING = inspect.Parameter.empty
 UNSHOWN = ("device", "dtype")
+WINDOW = ("stride", "dilation", "output_padding")
 
 
 def hold(record: Record, right: bool, what: str) -> None:
@@ -120,6 +122,26 @@ def divisions(program: Program) -> Iterator[tuple[str, str]]:
         for letter in split_letters(key) if key.startswith("(") else ():
             if letter in sizes and sizes[letter].isidentifier():
                 yield whole, sizes[letter]
+
+
+def judge_output_padding(case: Case, record: Record) -> None:
+    """Each component of ``output_padding`` may reach stride and dilation less one, and no more."""
+    given = shown_arguments(case.subject.build(case.instance))
+    if not set(WINDOW) <= set(given):
+        return
+    usually = given["output_padding"]
+    count = len(usually) if isinstance(usually, tuple) else 1
+    for place, values in itertools.product(
+        range(count), ((2, 1, 1), (1, 2, 1), (2, 1, 2), (1, 2, 2))
+    ):
+        change = {
+            name: tuple(value if k == place else usual for k in range(count))
+            for name, value, usual in zip(WINDOW, values, (1, 1, 0), strict=True)
+        }
+        message = problem(case.subject, {**given, **change})
+        right = ("output_padding" in message) == (values[2] == max(values))
+        right &= bool(message) == ("output_padding" in message)
+        hold(record, right, f"{change} is answered with {message!r}: {case}")
 
 
 def problem(subject: Subject, arguments: Mapping[str, Any]) -> str:
@@ -268,6 +290,7 @@ def declared_stage(variants: Sequence[Subject], settings: Settings, record: Reco
         for case in cases(subject, settings, record, kinds=KINDS, count=COUNT):
             judge_shown(case, record)
             judge_divisions(case, record)
+            judge_output_padding(case, record)
             judge_parameters(case, record)
             judge_empty(case, record)
             judge_values(case, record)

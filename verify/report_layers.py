@@ -25,6 +25,7 @@ STAGE_WORDS = {
     "symbolic": "the corrected map goes back through the derivation; its self-kernel must be c·I",
     "certificate": "every claim as data that a checker of its own differentiates and accepts",
     "emitted": "the file's own text, read in exact arithmetic, against the derivation",
+    "declared": "constructor, initial values, shapes and half precision, as the spec declares them",
     "numeric": "float64 module against an independent oracle, K(s,s′) predicted against measured",
     "order": "an actual SGD step at several learning rates",
     "gradients": "first and second derivatives of the module",

@@ -16,6 +16,7 @@ STAGES = (
     "symbolic",
     "certificate",
     "emitted",
+    "declared",
     "numeric",
     "order",
     "gradients",

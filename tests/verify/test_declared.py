@@ -11,7 +11,8 @@ from verify.declared import declared_stage
 from verify.mutation.loading import subjects_of
 from verify.stage import Settings, run_stage
 
-SOURCES = {name: generate(load_spec(SPEC_FILES[name])) for name in ("linear", "conv1d")}
+LAYERS = ("linear", "conv1d", "conv_transpose2d")
+SOURCES = {name: generate(load_spec(SPEC_FILES[name])) for name in LAYERS}
 # Layer, class, what stands in the file, what is put there instead.
 BROKEN = {
     "another default": ("linear", "NormLikeLinear", "radius: float = 1.0", "radius: float = 2.0"),
@@ -25,6 +26,12 @@ BROKEN = {
                         "groups < 1"),
     "too much refused": ("conv1d", "PatchNormConv1d", "groups < 1 or in_channels % groups",
                          "groups < 2 or in_channels % groups"),
+    "a component twice": ("conv_transpose2d", "AffineLikeConvTranspose2d",
+                          "self.output_padding[1] >= max(", "self.output_padding[0] >= max("),
+    "one more": ("conv_transpose2d", "AffineLikeConvTranspose2d",
+                 "self.output_padding[1] >= max(", "self.output_padding[1] > max("),
+    "the smaller of both": ("conv_transpose2d", "AffineLikeConvTranspose2d",
+                            "self.output_padding[1] >= max(", "self.output_padding[1] >= min("),
     "one leading axis": ("linear", "AffineLikeLinear", "scale.unsqueeze(-1)", "scale.unsqueeze(1)"),
     "no saturation": ("linear", "AffineLikeLinear", "scale.clamp(max=torch.finfo(wide).max)",
                       "scale"),
