@@ -10,6 +10,7 @@ from sympy import Add, Expr, Function, Mul, Pow
 
 from codegen.axes import Axes
 from codegen.signs import positive
+from codegen.sizes import LARGEST_INTEGER
 from codegen.values import Axis, Level, Value
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Letter, MaxOver, Read, Softmax, reads, size_symbol, substitute
@@ -97,6 +98,9 @@ class Elementwise(Axes):
             top.append(mean)
         sign = coefficient < 0
         coefficient = abs(coefficient)
+        if max(coefficient.p, coefficient.q) >= LARGEST_INTEGER:
+            top.append(self.sizes.number(coefficient))
+            coefficient = sympy.Integer(1)
         if coefficient.p != 1:
             top.append(self.sizes.number(sympy.Integer(coefficient.p)))
         if coefficient.q != 1:

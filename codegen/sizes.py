@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 
 import sympy
 from sympy import Expr, Symbol
@@ -13,6 +14,12 @@ from derive import grammar as g
 from derive.errors import DerivationError
 from derive.nodes import Letter
 from derive.program import Program
+
+LARGEST_INTEGER = 2**63
+"""What torch multiplies a tensor by is smaller."""
+LARGEST_NUMBER = 10**30
+SIMPLE = 10**6
+"""A decimal stands for the fraction of so small a denominator that rounds to it."""
 
 
 class SizeCode:
@@ -117,15 +124,8 @@ class SizeCode:
         Raises:
             DerivationError: If the expression holds anything but sizes and hyperparameters.
         """
-        if expression.is_Integer:
-            value = int(expression)
-            return Value(str(value), level=Level.ATOM if value >= 0 else Level.UNARY, scalar=True)
         if expression.is_Rational:
-            return Value(
-                repr(float(expression)),
-                level=Level.ATOM if expression >= 0 else Level.UNARY,
-                scalar=True,
-            )
+            return self.rational(expression)
         if isinstance(expression, Symbol):
             return self.symbol(expression)
         if isinstance(expression, sympy.NumberSymbol):
@@ -157,6 +157,26 @@ class SizeCode:
         if expression.is_number:
             return Value(repr(float(expression)), scalar=True)
         raise DerivationError(f"{expression} is no number of sizes and hyperparameters")
+
+    def rational(self, number: Expr) -> Value:
+        """A fraction: an integer, a decimal that says which fraction it is, or else a quotient.
+
+        Raises:
+            DerivationError: If it is out of all proportion.
+        """
+        p, q = int(number.p), int(number.q)
+        if max(abs(p), q) > LARGEST_NUMBER:
+            raise DerivationError(
+                f"the coefficients of the layer lead to a number of {len(str(max(abs(p), q)))} "
+                "digits; use coefficients that are nearer to 1 or have fewer digits"
+            )
+        level = Level.ATOM if p >= 0 else Level.UNARY
+        if q == 1 and abs(p) < LARGEST_INTEGER:
+            return Value(str(p), level=level, scalar=True)
+        shown = repr(p / q)
+        if (1 < q <= SIMPLE) or Fraction(shown) == Fraction(p, q):
+            return Value(shown, level=level, scalar=True)
+        return Value(f"{p} / {q}", level=Level.PRODUCT, scalar=True)
 
     def _quotient(self, expression: Expr) -> Value:
         top, bottom = sympy.fraction(expression)

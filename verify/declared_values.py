@@ -74,7 +74,7 @@ def judge_shapes(module: torch.nn.Module, inputs: Tensors, case: Case, record: R
     """Where the class documents any number of leading axes, it takes none, one and three."""
     shapes = documented(case)
     names = [t.name for t in case.subject.program.inputs]
-    if not all(shapes.get(name, "").startswith("*") for name in names):
+    if not names or not all(shapes.get(name, "").startswith("*") for name in names):
         return
     with torch.no_grad():
         whole = module(*inputs)
