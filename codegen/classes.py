@@ -227,10 +227,13 @@ class ClassWriter:
     def init(self) -> list[str]:
         """The constructor's body."""
         lines = []
+        divisors: set[str] = set()
         for top, bottom in self.divisions():
             divisor = bottom if bottom.isidentifier() else f"({bottom})"
+            below = "" if divisor in divisors else f"{divisor} < 1 or "
+            divisors.add(divisor)
             lines += [
-                f"if {divisor} < 1 or {top} % {divisor}:",
+                f"if {below}{top} % {divisor}:",
                 f'    raise ValueError("{top} must be divisible by {bottom}")',
             ]
         for absent in variants(self.spec):
