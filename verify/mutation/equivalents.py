@@ -83,6 +83,54 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "where several sizes are divided by one number, the first division refuses what is below 1",
     ),
     Equivalent(
+        "(derive|codegen)/.*",
+        "statement deleted",
+        r"check_(time|terms)\(.*\)  →  pass$",
+        "decides when a derivation is given up, and nothing of what comes out of it",
+    ),
+    Equivalent(
+        "(derive|codegen)/.* ",
+        "items swapped|item dropped|argument dropped|another word",
+        r"\(str, tuple\[|tuple\[|\(Value, bool\)|'tuple\[",
+        "an alias of types, which only the type checker reads",
+    ),
+    Equivalent(
+        "derive/.*",
+        "Integer dropped",
+        r"Integer\((\w+)\)  →  \1$",
+        "SymPy reads a whole number as its own where it stands in an expression",
+    ),
+    Equivalent(
+        "(derive|codegen)/.*",
+        "keyword dropped",
+        r"zip\((.*), strict=True\)  →  zip\(\1\)$",
+        "both are as long as each other by construction; `strict` states it",
+    ),
+    Equivalent(
+        "derive/structure ",
+        r"60 to \d+|12 to \d+",
+        "60|12",
+        "how long an expression may be to be tried in a simpler form, of which any is right",
+    ),
+    Equivalent(
+        "derive/normal _multiplies_out",
+        "operand dropped",
+        r".*  →  factor\.is_Pow and factor\.base\.is_Add$",
+        "SymPy is asked to expand more often, and returns what it gets where nothing multiplies out",
+    ),
+    Equivalent(
+        "codegen/axes ",
+        "another word",
+        r"'(F\.bilinear\(|torch\.linalg\.)'",
+        "which calls get an annotation, which only the type checker reads",
+    ),
+    Equivalent(
+        "codegen/windows size_fits",
+        "Random dropped|40 to .*",
+        r"random\.Random\(0\)  →  random$|40",
+        "any source of random sizes, and about as many of them, decide alike",
+    ),
+    Equivalent(
         ROOT, "2 to 3", "2  →  3$", "x ** (-1 / 2) by pow and by rsqrt differ by rounding alone"
     ),
 )

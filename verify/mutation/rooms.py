@@ -6,7 +6,8 @@
     lowering      the general lowering, which is no committed file, changes and is refused
     drift         they accept it, but a shipped file is not what is committed
     shown         only what ``derive`` says of a spec is not what the unbroken solver says of it
-    tests         where no spec takes the line: the repository's tests of the room
+    tests         the repository's tests of single functions; where no spec takes the line, all
+                  those of the room
 
 A spec after another is asked until one gives the mutant away. Verification is asked about the
 first whose file changes, so that what it refuses is a lower bound.
@@ -98,7 +99,7 @@ class RoomTarget:
             weak = max(weak, (killer, detail), key=lambda found: WEAK.index(found[0]))
         if weak[0] == "shown":
             return weak
-        failed = "" if self.taking(mutant) else run_room_tests(self.file)
+        failed = run_room_tests(self.file, quick=bool(self.taking(mutant)))
         return ("tests", failed) if failed else ("", weak[1])
 
     def compare(self, golden: Golden) -> tuple[str, str]:
@@ -113,11 +114,15 @@ class RoomTarget:
         return (killer, detail) if other[0] in ("", "accepted") and killer else other
 
     def taking(self, mutant: Mutant) -> list[Golden]:
-        """Cheap specs that take the line of a mutant; any, for what is no function's."""
+        """Cheap specs that take the line of a mutant; for what is no function's, any.
+
+        Those that name what changes, as a function in a table, come first.
+        """
         lines = set(range(mutant.line, mutant.last + 1))
         found: list[Golden] = []
         seconds = 0.0
-        for golden in self.goldens:
+        word = mutant.before.strip("'\"")
+        for golden in sorted(self.goldens, key=lambda g: word not in self.specs[g.name][0].forward):
             taken = not mutant.function or lines & set(golden.lines.get(self.file, ()))
             if taken and (not found or seconds + golden.seconds <= TRIED):
                 found.append(golden)

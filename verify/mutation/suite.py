@@ -20,6 +20,8 @@ ROOM_TESTS = {
     ),
     "codegen": ("codegen/test_layer.py", "codegen/test_lowering.py"),
 }
+QUICK_TESTS = {"derive": ("derive/test_sums.py",), "codegen": ("codegen/test_coefficients.py",)}
+"""Tests of single functions, which take no time."""
 # Compilers and exporters take seconds and see the same operations.
 SLOW = ("compile", "compiled", "exports", "onnxruntime")
 
@@ -50,18 +52,20 @@ def run_tests(stem: str, module: str, names: Sequence[str]) -> str:
     return failing([f"layers/{name}.py" for name in FILES], chosen)
 
 
-def run_room_tests(file: str) -> str:
+def run_room_tests(file: str, *, quick: bool) -> str:
     """The first test of a room that fails with one of its modules changed in place.
 
     Args:
         file: The changed file, as ``derive/update``.
+        quick: Whether only the tests of single functions are run.
 
     Returns:
         As :func:`run_tests`.
     """
     if not has_tests():
         return ""
-    return failing(ROOM_TESTS[file.split("/", maxsplit=1)[0]], "")
+    room = file.split("/", maxsplit=1)[0]
+    return failing(QUICK_TESTS[room] + (() if quick else ROOM_TESTS[room]), "")
 
 
 def failing(files: Sequence[str], chosen: str) -> str:
