@@ -116,7 +116,7 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "derive/normal _multiplies_out",
         "operand dropped",
         r".*  →  factor\.is_Pow and factor\.base\.is_Add$",
-        "SymPy is asked to expand more often, and returns what it gets where nothing multiplies out",
+        "SymPy is asked to expand more often; where nothing multiplies out, nothing changes",
     ),
     Equivalent(
         "codegen/axes ",
