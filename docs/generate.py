@@ -210,13 +210,10 @@ def mutation() -> str:
     """How many mutants there were, and what became of them."""
     data = read_result("power")
     titles = {"layers": "generated layers", "rooms": "solver and lowering"}
-    rows = (
-        (title, *(str(count(data[key][k])) for k in ("mutants", "argued", "survived")))
-        for key, title in titles.items()
-    )
-    table = markdown(("broken", "mutants", "right after all, argued", "survived"), rows)
-    part = "" if data["sample"] == 1 else f"\n\nOne mutant in {data['sample']} of each file."
-    return table + part
+    columns = ("sample", "mutants", "argued", "survived")
+    rows = ((title, *(str(count(data[key][k])) for k in columns)) for key, title in titles.items())
+    heads = ("broken", "one mutant in", "mutants", "right after all, argued", "survived")
+    return markdown(heads, rows)
 
 
 def count(value: Any) -> int:

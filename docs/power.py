@@ -1,10 +1,11 @@
 """Measure the power of the checks: mutants of every file, and each stage alone.
 
-    python docs/power.py --resume FILE [--jobs N] [--sample K]
+    python docs/power.py --resume FILE [--jobs N] [--sample K L] [--stages NAME ...]
 
-takes an hour on two cores; FILE keeps verdicts, so that it goes on where it was. Writes
-docs/results/power.json and docs/power.md. Fails where a mutant survives that nothing argues for, or
-an argument is not needed.
+judges every K-th mutant of generated layers and every L-th of the solver and the lowering, and each
+stage alone on the layers named. All of it takes many hours; FILE keeps verdicts, so that it goes on
+where it was. Writes docs/results/power.json and docs/power.md. Fails where a mutant survives that
+nothing argues for, or an argument is not needed.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ TEXT = """\
 A verifier that accepts everything is worth nothing. Here files are broken on purpose, in one place
 at a time, and what refuses them is counted. `python docs/power.py` writes this page; a mutant is
 named by `file:line:column:kind`, and `truestep mutate` judges any of them again.
-{sampled}
+
 ## Generated layers
+
+Judged: {layer_words}, counted through each file from its top.
 
 The first of these that refuses a mutant is counted, cheapest first: `gate` (no generated PyTorch,
 or it does not import), `emitted` (the exact reading of the text), `declared` (constructor, initial
@@ -42,11 +45,14 @@ judged in one file after another until one refuses it.
 
 ## Solver and lowering
 
-Refused where a spec no longer goes through (`raises`), where a file changes and the stages of
-verification refuse it (`verification`; `lowering`: that of the general lowering), where they accept
-it and only the committed file gives it away (`drift`), or, where no spec takes the line, by the
-tests of the room (`tests`). Verification is asked about the first spec whose file changes, so its
-share is a lower bound.
+Judged: {room_words}, counted through each file from its top. Refused where a spec no longer goes
+through (`raises`), where a derivation changes and the checker refuses a certificate of it
+(`certificate`), where a file changes and the stages of verification refuse it (`verification`;
+`lowering`: that of the general lowering), where they accept it and only the committed file gives it
+away (`drift`), where nothing changes but what `derive` says of a spec (`shown`: seen by comparison
+with the unbroken solver, so no check of a build), or by tests of single functions and, where no
+spec takes the line, of the whole room (`tests`). Verification is asked about the first spec whose
+file changes, so its share is a lower bound.
 
 {rooms}
 
@@ -62,9 +68,9 @@ share is a lower bound.
 
 Wrong files are mutants of `forward` that some stage refuses; wrong claims are the right file with a
 claim that is not true of it (exponent, constant, rate, class, interference, ε, a dropped term);
-right layers are the shipped ones at instances from {seeds} seeds. A stage has its own task: the
-symbolic stage reads no file, the lowering stage no claim. Where none was seen, the bound is 3/n
-(95 %).
+right layers are shipped ones at instances from {seeds} seeds. Layers: {named}.
+A stage has its own task: the symbolic stage reads no file, the lowering stage no claim. Where none
+was seen, the bound is 3/n (95 %).
 
 {stages}
 """
@@ -74,27 +80,27 @@ def main() -> int:
     """Measure, write, and say whether all is refused or argued."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--sample", type=int, default=1)
+    parser.add_argument("--sample", type=int, nargs=2, default=(1, 1))
+    parser.add_argument("--stages", nargs="*", default=())
     parser.add_argument("--resume", type=Path, required=True)
     given = parser.parse_args()
     layers, rooms = (
-        run(Plan(open_target, keys, given.sample, given.resume), n_jobs=given.jobs)
-        for keys in (layer_keys(()), room_keys(()))
+        run(Plan(open_target, keys, sample, given.resume), n_jobs=given.jobs)
+        for keys, sample in zip((layer_keys(()), room_keys(())), given.sample, strict=True)
     )
-    specs = [SPECS / f"{key.split()[1]}.toml" for key in layer_keys(())]
+    specs = [SPECS / f"{key.split()[1]}.toml" for key in layer_keys(given.stages)]
     kept = given.resume.with_suffix(".stages")
     trials = power.measured(specs, n_jobs=given.jobs, resume=kept)
     data = {
-        "sample": given.sample,
-        "layers": counted(layers),
-        "rooms": counted(rooms),
+        "layers": {"sample": given.sample[0], **counted(layers)},
+        "rooms": {"sample": given.sample[1], **counted(rooms)},
         "stages": {
             stage: {name: asdict(rate) for name, rate in row.items()}
             for stage, row in power.rates(trials).items()
         },
     }
     RESULTS.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    PAGE.write_text(page(given.sample, layers, rooms, trials), encoding="utf-8")
+    PAGE.write_text(page(given, layers, rooms, trials), encoding="utf-8")
     return 0 if layers.passed and rooms.passed else 1
 
 
@@ -107,12 +113,19 @@ def counted(result: Result) -> dict[str, object]:
     }
 
 
-def page(sample: int, layers: Result, rooms: Result, trials: list[power.Trial]) -> str:
+def page(
+    given: argparse.Namespace, layers: Result, rooms: Result, trials: list[power.Trial]
+) -> str:
     """The text of docs/power.md."""
-    sampled = "" if sample == 1 else f"\nMeasured on every {sample}-th mutant of each file.\n"
-    both = Result((*layers.verdicts, *rooms.verdicts), {**layers.argued, **rooms.argued}, (), ())
+    words = "every mutant", "one mutant in {}"
+    layer_words, room_words = (words[k > 1].format(k) for k in given.sample)
+    argued = {**layers.argued, **rooms.argued}
+    verdicts = (*layers.verdicts, *rooms.verdicts)
+    both = Result(verdicts, argued, (*layers.survivors, *rooms.survivors), ())
     return TEXT.format(
-        sampled=sampled,
+        layer_words=layer_words,
+        room_words=room_words,
+        named=", ".join(given.stages) or "all",
         layers=markdown(layers),
         rooms=markdown(rooms),
         argued=arguments(both),
