@@ -131,6 +131,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "any source of random sizes, and about as many of them, decide alike",
     ),
     Equivalent(
+        "codegen/windows complete_sizes",
+        "1 to 2",
+        "1  →  2$",
+        "as many passes as there are sizes find them all; one more finds nothing",
+    ),
+    Equivalent(
         ROOT, "2 to 3", "2  →  3$", "x ** (-1 / 2) by pow and by rsqrt differ by rounding alone"
     ),
 )
