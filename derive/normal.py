@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, Symbol
 
-from derive.budget import check_orders, check_product, check_terms, check_time
+from derive.budget import check_product, check_terms, check_time
 from derive.fractions import cancel, factored
 from derive.nodes import (
     BINDERS,
@@ -31,6 +30,7 @@ from derive.nodes import (
     size_symbol,
     substitute,
 )
+from derive.renaming import rename_bound
 
 
 @functools.lru_cache(maxsize=1 << 14)
@@ -317,58 +317,6 @@ def _letter_key(letter: Letter) -> tuple[bool, str, str]:
 def _close(summand: Expr, letters: list[Letter]) -> Expr:
     coefficient, rest = summand.as_coeff_Mul()
     return coefficient * rename_bound(Contraction(rest, *letters))
-
-
-def rename_bound(node: Contraction) -> Expr:
-    """Give bound letters their canonical names: by size class, ties broken by the smallest text."""
-    by_size: dict[str, list[Letter]] = {}
-    for letter in node.letters:
-        by_size.setdefault(letter.size, []).append(letter)
-    first = {size: _first_rank(node, size) for size in by_size}
-    best: tuple[str, Expr] | None = None
-    for orders in itertools.product(*(_orders(node, v) for v in by_size.values())):
-        check_time()
-        mapping = {
-            letter: Letter(size, size, f"~{first[size] + rank}")
-            for (size, _), order in zip(by_size.items(), orders, strict=True)
-            for rank, letter in enumerate(order)
-        }
-        body = substitute(node.body, mapping)
-        candidate = Contraction(body, *sorted(mapping.values(), key=lambda x: (x.name, x.mark)))
-        key = str(body) if len(mapping) > 1 else ""
-        if best is None or key < best[0]:
-            best = (key, candidate)
-    assert best is not None
-    return best[1]
-
-
-def _first_rank(node: Contraction, size: str) -> int:
-    """The first number that no sum within gives to a letter of this size.
-
-    Only sums that hold a bound letter of the node matter: elsewhere the same name does no harm.
-    """
-    ranks = [
-        int(letter.mark[1:])
-        for inner in sympy.preorder_traversal(node.body)
-        if isinstance(inner, Contraction | MaxOver) and inner.free_symbols & set(node.letters)
-        for letter in inner.letters
-        if letter.size == size and letter.mark.startswith("~")
-    ]
-    return max(ranks, default=-1) + 1
-
-
-def _orders(node: Contraction, letters: list[Letter]) -> Iterable[tuple[Letter, ...]]:
-    """The orders to try: all of a few letters, of many only those that their places leave open."""
-    if len(letters) <= 2:
-        return itertools.permutations(letters)
-    blank = {x: Letter(x.size, x.size, "~") for x in node.letters}
-    places: dict[str, list[Letter]] = {}
-    for letter in letters:
-        here = substitute(node.body, {**blank, letter: Letter(letter.size, letter.size, "~~")})
-        places.setdefault(str(here), []).append(letter)
-    check_orders(math.prod(math.factorial(len(alike)) for alike in places.values()))
-    groups = (itertools.permutations(places[place]) for place in sorted(places))
-    return (tuple(itertools.chain(*parts)) for parts in itertools.product(*groups))
 
 
 def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...], Expr]]) -> Expr:
