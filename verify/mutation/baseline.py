@@ -24,6 +24,7 @@ import platformdirs
 import codegen.attention_writer
 import codegen.layer
 from codegen import generate
+from codegen.formatting import formatted
 from codegen.layer import LayerSource
 from derive.certificate import certificates
 from derive.derivation import Derivation, derive_variants
@@ -75,6 +76,12 @@ def unformatted() -> None:
     """Leave the layout of generated text as the template makes it: formatting changes no code."""
     for module in (codegen.layer, codegen.attention_writer):
         vars(module)["formatted"] = str
+
+
+def formatted_again() -> None:
+    """Lay generated text out as it is committed, which the repository's tests compare."""
+    for module in (codegen.layer, codegen.attention_writer):
+        vars(module)["formatted"] = formatted
 
 
 def produced(spec: LayerSpec, *, general: bool = False) -> tuple[str, LayerSource | None]:

@@ -33,11 +33,13 @@ from verify.mutation.baseline import (
     ROOT,
     Golden,
     baseline,
+    formatted_again,
     produced,
     shown,
     specs,
     unformatted,
 )
+from verify.mutation.isolation import IsolationError, judged
 from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
 from verify.mutation.suite import run_room_tests
@@ -79,6 +81,7 @@ class RoomTarget:
         self.module = importlib.import_module(name.replace("/", "."))
         self.specs = specs()
         self.goldens = baseline()
+        judge_tests(name)
 
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
@@ -99,6 +102,7 @@ class RoomTarget:
             weak = max(weak, (killer, detail), key=lambda found: WEAK.index(found[0]))
         if weak[0] == "shown":
             return weak
+        formatted_again()
         failed = run_room_tests(self.file, quick=bool(self.taking(mutant)))
         return ("tests", failed) if failed else ("", weak[1])
 
@@ -128,6 +132,23 @@ class RoomTarget:
                 found.append(golden)
                 seconds += golden.seconds
         return found
+
+
+@functools.cache
+def judge_tests(file: str) -> None:
+    """The tests accept what is not broken; what they refuse would mean nothing otherwise.
+
+    Raises:
+        IsolationError: If one fails.
+    """
+
+    def failed(quick: bool) -> str:
+        formatted_again()
+        return run_room_tests(file, quick=quick)
+
+    for answer in judged(failed, [True], SECONDS):
+        if answer != "":
+            raise IsolationError(f"a test fails without a mutant: {answer or 'no answer'}")
 
 
 def forget() -> None:

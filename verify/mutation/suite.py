@@ -20,7 +20,7 @@ ROOM_TESTS = {
     ),
     "codegen": ("codegen/test_layer.py", "codegen/test_lowering.py"),
 }
-QUICK_TESTS = {"derive": ("derive/test_sums.py",), "codegen": ("codegen/test_coefficients.py",)}
+QUICK_TESTS = {"derive": ("derive/test_sums.py",), "codegen": ("codegen/test_write.py",)}
 """Tests of single functions, which take no time."""
 # Compilers and exporters take seconds and see the same operations.
 SLOW = ("compile", "compiled", "exports", "onnxruntime")
