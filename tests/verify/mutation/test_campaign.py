@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from verify.mutation import rooms
 from verify.mutation.campaign import Plan, read, run, summed
 from verify.mutation.equivalents import Equivalent
+from verify.mutation.isolation import IsolationError
 from verify.mutation.mutants import mutants
 from verify.mutation.report import arguments, markdown
 
@@ -117,3 +119,13 @@ def test_a_shared_function_is_judged_until_a_file_refuses_it():
     assert {v.file for v in result.verdicts} == {"seeing"}
     result = run(Plan(Blind, ("seeing", "blind")), equivalents=())
     assert {v.file for v in result.verdicts} == {"seeing"}
+
+
+def test_tests_that_refuse_what_is_not_broken_refuse_nothing(monkeypatch):
+    rooms.judge_tests.cache_clear()
+    monkeypatch.setattr(rooms, "run_room_tests", lambda file, quick: "")
+    rooms.judge_tests("derive/update")
+    rooms.judge_tests.cache_clear()
+    monkeypatch.setattr(rooms, "run_room_tests", lambda file, quick: "test_a: 1 != 2")
+    with pytest.raises(IsolationError, match="without a mutant: test_a"):
+        rooms.judge_tests("derive/update")
