@@ -51,8 +51,9 @@ through (`raises`), where a derivation changes and the checker refuses a certifi
 `lowering`: that of the general lowering), where they accept it and only the committed file gives it
 away (`drift`), where nothing changes but what `derive` says of a spec (`shown`: seen by comparison
 with the unbroken solver, so no check of a build), or by tests of single functions and, where no
-spec takes the line, of the whole room (`tests`). Verification is asked about the first spec whose
-file changes, so its share is a lower bound.
+spec takes the line, of the whole room (`tests`). `timeout` is no refusal: a mutant that loops, or
+tests of the room that take longer than one mutant is given. Verification is asked about the first
+spec whose file changes, so its share is a lower bound.
 
 {rooms}
 
