@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from codegen.backward import Derived, gauge_of, write_backward
 from codegen.boundary import Padded, pad_lines, padding_lines
 from codegen.docs import class_doc
 from codegen.forward import Forward, ForwardWriter
@@ -34,6 +35,7 @@ class ClassContext:
     reset: list[str] = field(default_factory=list)
     forward_arguments: str = ""
     forward_doc: str = ""
+    derived: Derived | None = None
     forward: list[str] = field(default_factory=list)
     repr: list[str] = field(default_factory=list)
 
@@ -57,6 +59,7 @@ class ClassWriter:
         self.general = general
         self.program: Program = variants[frozenset()][0].program
         self.helpers: set[str] = set()
+        self.handed: Mapping[str, str] = {}  # weight's code → the full layer's bias beside it
         self.transposed: list[dict[str, str]] = []
         self.padded: Padded | None = next(
             ((n, i.padded_by) for n, i in spec.inputs.items() if i.padded_by), None
@@ -86,28 +89,73 @@ class ClassWriter:
         inputs = [t.name for t in self.program.inputs]
         context.forward_arguments = ", ".join(f"{n}: Tensor" for n in inputs)
         context.forward_doc = "The corrected activation."
-        context.forward = [*pad_lines(self.padded), *merge_variants(forwards, self.conditions())]
+        context.derived = self.derived()
+        body = merge_variants(self.calling(forwards, context.derived), self.conditions())
+        context.forward = [*pad_lines(self.padded), *body]
         context.repr = self.repr_parts()
         return context
 
     def forwards(self) -> dict[frozenset[str], Forward]:
         """One forward pass a variant; the full layer comes first, so others share its calls."""
         result: dict[frozenset[str], Forward] = {}
-        handed: Mapping[str, str] = {}
-        for absent, (derivation, correction) in self.variants.items():
-            # A bias that this variant has goes where the variant puts it, and nowhere else.
-            missing = {f"self.{self.spec.parameters[s].torch}" for s in absent}
-            fused = {w: b for w, b in handed.items() if b in missing}
-            writer = ForwardWriter(
-                derivation, correction, self.attributes, general=self.general, fused=fused
-            )
+        for absent in self.variants:
+            writer = self.writer(absent)
             forward = writer.write()
             result[absent] = forward
             self.transposed = writer.lowering.transposed
             self.helpers |= forward.helpers
             if not absent:
-                handed = forward.fused
+                self.handed = forward.fused
         return result
+
+    def writer(self, absent: frozenset[str]) -> ForwardWriter:
+        """A writer of one variant's forward pass."""
+        derivation, correction = self.variants[absent]
+        # A bias that this variant has goes where the variant puts it, and nowhere else.
+        missing = {f"self.{self.spec.parameters[s].torch}" for s in absent}
+        fused = {w: b for w, b in self.handed.items() if b in missing}
+        return ForwardWriter(
+            derivation, correction, self.attributes, general=self.general, fused=fused
+        )
+
+    def derived(self) -> Derived | None:
+        """The derived backward pass, where it pays."""
+        if self.general:
+            return None
+        writers = {absent: self.writer(absent) for absent in self.variants}
+        derived = write_backward(self.name, self.variants, writers, self.types())
+        self.helpers |= derived.helpers if derived is not None else set()
+        return derived
+
+    def types(self) -> dict[str, str]:
+        """The types of the module's attributes."""
+        spec, whole = self.spec, "tuple[int, ...]"
+        found = {n: whole if count else "int" for n, count in self.program.arguments.items()}
+        for name, default in spec.hyperparameters.items():
+            found[name] = whole if isinstance(default, tuple) else type(default).__name__
+        found |= {p.torch: "Tensor | None" for p in spec.parameters.values() if p.optional}
+        return found | {"radius": "float"}
+
+    def calling(
+        self, forwards: Mapping[frozenset[str], Forward], derived: Derived | None
+    ) -> dict[frozenset[str], Forward]:
+        """The forward passes with a call of the derived one in front, and of its gauge."""
+        if derived is None:
+            return dict(forwards)
+        test = [
+            f"if {derived.test}:",
+            f"    corrected: Tensor = {derived.call}",
+            "    return corrected",
+        ]
+        found = {}
+        for absent, forward in forwards.items():
+            start, end = gauge_of(forward)
+            own, layer = forward.statements[: forward.lines], forward.statements[forward.lines :]
+            call = f"scale = {derived.gauge_call}"
+            before = layer[: start - forward.lines]
+            lines = (*own, *test, call, *before, *layer[end - forward.lines :])
+            found[absent] = replace(forward, statements=lines)
+        return found
 
     def conditions(self) -> dict[frozenset[str], str]:
         """When a variant runs."""

@@ -37,6 +37,8 @@ class Forward:
         helpers: The helper functions that it calls.
         fused: Weight's code → the bias handed to the same call.
         singular: Whether the gauge is infinite at some input (there it is set to 0).
+        lines: How many statements come before those of the layer's last line.
+        gauge: Where the statements of the gauge start and end; nowhere if it is one number.
     """
 
     statements: tuple[str, ...]
@@ -44,6 +46,8 @@ class Forward:
     helpers: frozenset[str]
     fused: Mapping[str, str]
     singular: bool
+    lines: int = 0
+    gauge: tuple[int, int] | None = None
 
 
 def batch_letters(program: Program) -> tuple[Letter, ...]:
@@ -166,6 +170,9 @@ class ForwardWriter:
             "math",
         }
         self.singular = False
+        self.in_place = False  # whether z may be scaled where it stands
+        self.scale: Value | None = None  # what gauge() has written
+        self.place: tuple[int, int] | None = None  # and where
         self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
 
     def write(self) -> Forward:
@@ -175,6 +182,7 @@ class ForwardWriter:
             value = low.of(line.value)
             value = low.assign(line.target, value)
             low.values[line.target] = value
+        lines = len(low.statements)
         if self.correction.ansatz == "matrix gauge":
             result = self.matrix_gauge()
         elif self.correction.ansatz == "input map":
@@ -189,6 +197,8 @@ class ForwardWriter:
             frozenset(low.helpers),
             dict(low.fused),
             self.singular,
+            lines,
+            self.place,
         )
 
     def output(self) -> Value:
@@ -230,12 +240,14 @@ class ForwardWriter:
         (left, right), axes = low.aligned([z, scale])
         if power != 1:
             right = self.finite(right.with_code(f"{right.at(Level.ATOM)}.pow({power})"))
-        factor = right.code
-        return Value(f"{low.helper('_times')}({left.code}, {factor})", axes)
+        if self.in_place:
+            return Value(f"{left.at(Level.ATOM)}.mul_({right.code})", axes)
+        return Value(f"{low.helper('_times')}({left.code}, {right.code})", axes)
 
     def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
         """The solved gauge in the wide dtype, frozen if it depends on the parameters."""
         low = self.lowering
+        start = len(low.statements)
         low.wide = True
         low.cache.clear()
         low.share([gauge, gauge])
@@ -246,7 +258,9 @@ class ForwardWriter:
             return value
         if self.correction.frozen:
             value = value.with_code(f"{value.at(Level.ATOM)}.detach()")
-        return low.assign(wanted, value)
+        self.scale = low.assign(wanted, value)
+        self.place = (start, len(low.statements))
+        return self.scale
 
     def finite(self, scale: Value) -> Value:
         """A gauge that may exceed what the layer's dtype holds, no larger than that."""
@@ -316,6 +330,10 @@ class ForwardWriter:
             result = low.total([result, self.times(value, scale, degree)])
         for part in fixed:
             value = low.of(part)
+            if self.in_place and not value.scalar:
+                (left, right), axes = low.aligned([result, value])
+                result = Value(f"{left.code}.add_({right.code})", axes)
+                continue
             if not value.scalar:
                 value = value.with_code(f"{value.at(Level.ATOM)}.to({target}.dtype)")
             result = low.total([result, value])

@@ -32,7 +32,9 @@ IMPORTS = frozenset(
         "from __future__ import annotations",
         "from itertools import pairwise",
         "from torch import Tensor, nn",
+        "from torch.autograd import forward_ad",
         "from torch.nn import functional as F",
+        "from typing import Any",
         "import math",
         "import torch",
         "import torch.nn.functional as F",
@@ -52,7 +54,7 @@ NODES = (
     | ast.With | ast.withitem | ast.operator | ast.unaryop | ast.boolop | ast.cmpop
 )  # fmt: skip
 TORCH = words("""
-    autocast Tensor abs amax amin arange atan2 bfloat16 bool bmm broadcast_shapes
+    autocast Tensor abs addcmul amax amin aminmax arange atan2 bfloat16 bool bmm broadcast_shapes
     broadcast_tensors cat
     ceil chunk clamp complex128 complex64 cos cumsum device diagonal dtype einsum empty erf exp eye
     finfo flatten float16 float32 float64 floor full full_like get_default_dtype int64 linalg log
@@ -62,7 +64,11 @@ TORCH = words("""
     zeros zeros_like
     """)
 MEMBERS = {
-    "torch": TORCH,
+    "torch": TORCH | words("_C autograd compiler is_autocast_enabled is_grad_enabled"),
+    "torch._C": frozenset(["_are_functorch_transforms_active", "_is_tracing"]),
+    "torch.autograd": frozenset(["Function"]),
+    "torch.compiler": frozenset(["is_compiling", "is_exporting"]),
+    "forward_ad": frozenset(["_current_level"]),
     "torch.linalg": words("""
         cholesky cholesky_ex diagonal eigh inv lu_factor lu_solve norm qr solve solve_triangular svd
         vecdot vector_norm
@@ -83,15 +89,21 @@ MEMBERS = {
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""
-    T add amax append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
+    T add add_ amax append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
     div double dtype expand expand_as extend float gather half index index_add index_put
     index_select info insert is_complex is_contiguous is_cuda is_floating_point is_meta item items
     keys layout
-    masked_fill mH mT mul narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero
+    masked_fill mH mT mul mul_ narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero
     norm numel repeat repeat_interleave requires_grad requires_grad_ reset_parameters roll
     scatter_add select shape size stride sub tensor_split to type type_as unbind unfold values
     var view view_as
     """)
+
+
+FUNCTION = "torch.autograd.Function"
+"""The base of a class that holds a derived backward pass."""
+PASSES = frozenset(["forward", "backward"])
+CONTEXT = words("needs_input_grad save_for_backward saved_tensors")
 
 
 def check(text: str) -> None:
@@ -105,7 +117,7 @@ def check(text: str) -> None:
     """
     try:
         check_tree(parsed(text))
-        check_scopes(text, BUILTINS)
+        check_scopes(text, BUILTINS | {"staticmethod"})
     except (RecursionError, MemoryError, SyntaxError) as error:
         raise GateError(f"the generated code is refused: {error}") from None
 
@@ -120,22 +132,26 @@ def check_tree(tree: ast.Module) -> None:
     check_module(tree)
     known = BUILTINS | set(bound_names(tree))
     own = own_attributes(tree)
+    passes = set(pass_definitions(tree))
+    functions = {c.name for c in tree.body if isinstance(c, ast.ClassDef) and is_function(c)}
     parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
     for node in ast.walk(tree):
         if not isinstance(node, NODES):
             raise refusal(node, f"a {type(node).__name__} is not allowed")
         if isinstance(node, ast.Name):
-            check_name(node, parents[node], known)
+            decorates = parents[node] in passes and node.id == "staticmethod"
+            check_name(node, parents[node], known | {"staticmethod"} if decorates else known)
         elif isinstance(node, ast.Attribute):
-            check_attribute(node, parents[node], own)
+            check_attribute(node, parents[node], own, functions)
         elif isinstance(node, ast.Subscript):
             check_item(node)
         elif isinstance(node, ast.Call):
             check_call(node)
+            check_in_place(node, parents)
         elif isinstance(node, ast.AnnAssign):
             check_annotation(node.annotation)
         elif isinstance(node, ast.FunctionDef):
-            check_function(node)
+            check_function(node, node in passes)
         elif isinstance(node, ast.ClassDef):
             check_class(node, tree)
 
@@ -237,15 +253,29 @@ def own_attributes(tree: ast.Module) -> frozenset[str]:
     return frozenset(names)
 
 
-def check_attribute(node: ast.Attribute, parent: ast.AST, own: frozenset[str]) -> None:
+def is_function(node: ast.ClassDef) -> bool:
+    """Whether a class holds a derived backward pass."""
+    return [ast.unparse(base) for base in node.bases] == [FUNCTION]
+
+
+def pass_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef]:
+    """The functions of the classes that hold a derived backward pass."""
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and is_function(node):
+            yield from (part for part in node.body if isinstance(part, ast.FunctionDef))
+
+
+def check_attribute(
+    node: ast.Attribute, parent: ast.AST, own: frozenset[str], functions: set[str]
+) -> None:
     """What a module holds or a tensor offers must stand in the tables above.
 
     Raises:
-        GateError: If the attribute is not in the tables, is assigned elsewhere than in ``self``,
-            or a module is used as a value.
+        GateError: If the attribute is not in the tables, is assigned elsewhere than in ``self`` and
+            ``ctx``, or a module is used as a value.
     """
     owner = ast.unparse(node.value) if isinstance(node.value, ast.Name | ast.Attribute) else ""
-    if not isinstance(node.ctx, ast.Load) and owner != "self":
+    if not isinstance(node.ctx, ast.Load) and owner not in ("self", "ctx"):
         raise refusal(node, f"`{owner}.{node.attr}` may not be assigned")
     if owner in MEMBERS:
         if node.attr not in MEMBERS[owner]:
@@ -259,7 +289,9 @@ def check_attribute(node: ast.Attribute, parent: ast.AST, own: frozenset[str]) -
         return
     # A tensor or layer that `self` holds has weight and bias, beside what all tensors offer.
     held = METHODS | {"bias", "weight"} if owner.startswith("self.") else METHODS
-    allowed = own if owner == "self" else held
+    if owner in functions:
+        held = frozenset(["apply"])
+    allowed = {"self": own, "ctx": own | CONTEXT}.get(owner, held)
     if node.attr.startswith("__") or node.attr not in allowed:
         raise refusal(node, f"the attribute `{node.attr}` is not allowed")
 
@@ -286,16 +318,60 @@ def check_call(node: ast.Call) -> None:
         raise refusal(node, "`super` takes no arguments here")
 
 
-def check_function(node: ast.FunctionDef) -> None:
+def check_in_place(node: ast.Call, parents: dict[ast.AST, ast.AST]) -> None:
+    """In place changes only what the function made itself and returns with that change.
+
+    Raises:
+        GateError: If anything else is changed in place.
+    """
+    if not isinstance(node.func, ast.Attribute) or node.func.attr not in ("add_", "mul_"):
+        return
+    chain: list[ast.AST] = [node]
+    while chain[-1] in parents and not isinstance(chain[-1], ast.stmt):
+        chain.append(parents[chain[-1]])
+    around: ast.AST = chain[-1]
+    while not isinstance(around, ast.FunctionDef | ast.Module):
+        around = parents[around]
+    names = {n.id for n in ast.walk(node.func.value) if isinstance(n, ast.Name)}
+    given = {a.arg for a in ast.walk(around) if isinstance(a, ast.arg)}
+    kept = {
+        n.id
+        for c in ast.walk(around)
+        if isinstance(c, ast.Call) and ast.unparse(c.func) == "ctx.save_for_backward"
+        for n in ast.walk(c)
+        if isinstance(n, ast.Name)
+    }
+    changed = receiver(node.func.value)
+    if not isinstance(chain[-1], ast.Return) or changed in given | kept | {""} or not names:
+        raise refusal(node, f"`{node.func.attr}` of what is not the function's own result")
+
+
+def receiver(node: ast.expr) -> str:
+    """The name that a chain of calls and attributes starts from; of ``torch.f(x)``, x."""
+    while isinstance(node, ast.Attribute | ast.Call):
+        if isinstance(node, ast.Attribute):
+            node = node.value
+        elif ast.unparse(node.func).startswith("torch.") and node.args:
+            node = node.args[0]
+        else:
+            node = node.func
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def check_function(node: ast.FunctionDef, is_pass: bool) -> None:
     """No decorators; defaults are constants; annotations only name types.
+
+    The two passes of an autograd function are static and take their context first.
 
     Raises:
         GateError: If the name is reserved, there is a decorator, or a default is no literal.
     """
     if node.name.startswith("__") and node.name != "__init__":
         raise refusal(node, f"a function may not be called `{node.name}`")
-    if node.decorator_list:
-        raise refusal(node, "decorators are not allowed")
+    if [ast.unparse(d) for d in node.decorator_list] != ["staticmethod"] * is_pass:
+        raise refusal(node, "decorators are not allowed, but for a static pass")
+    if is_pass and (node.name not in PASSES or [a.arg for a in node.args.args[:1]] != ["ctx"]):
+        raise refusal(node, "an autograd function has a forward and a backward of `ctx`")
     everything = node.args
     for default in [*everything.defaults, *(d for d in everything.kw_defaults if d is not None)]:
         if not is_literal(default):
@@ -325,16 +401,16 @@ def check_annotation(annotation: ast.expr | None) -> None:
 
 
 def check_class(node: ast.ClassDef, tree: ast.Module) -> None:
-    """A module class that holds a docstring, annotations and methods.
+    """A module or autograd function that holds a docstring, annotations and methods.
 
     Raises:
         GateError: If the class is not plain, has another base, or its body holds anything else.
     """
-    classes = {"nn.Module", *(n.name for n in tree.body if isinstance(n, ast.ClassDef))}
+    classes = {"nn.Module", FUNCTION, *(n.name for n in tree.body if isinstance(n, ast.ClassDef))}
     if node.decorator_list or node.keywords or node not in tree.body:
         raise refusal(node, "classes are plain and stand in the module")
     if [ast.unparse(base) in classes for base in node.bases] != [True]:
-        raise refusal(node, "the base of a class is nn.Module or a class of the file")
+        raise refusal(node, "the base of a class is nn.Module, torch.autograd.Function or a class of the file")
     for part in node.body:
         if isinstance(part, ast.Assign | ast.AnnAssign):
             annotated = isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)

@@ -18,21 +18,48 @@ def _wide(x: Tensor) -> Tensor:
 ''',
     "_energy": '''
 def _energy(x: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """The sum of x * x over dim in the wide dtype.
+    """The sum of x * x over dim in the wide dtype, or in float32 where that holds it.
 
-    float32 lacks the exponents for its squares: it is divided by its norm, or by a power of two
-    where that overflows or vanishes. The divisor drops out of the value and of every derivative.
+    While gradients are recorded it is a plain sum, smooth at 0 and the same to every transform.
     """
     wide = _wide_dtype(x)
-    if x.dtype in (torch.float16, torch.float64):
+    if torch.is_grad_enabled() or _is_transformed():
         return x.to(wide).square().sum(dim)
-    x = x.float()
-    if dim == -1:
-        norm: Tensor = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
-    else:  # where vector_norm is slow
-        norm = x.detach().square().sum(dim, keepdim=True).sqrt()
-    norm = norm.clamp(2.0**-88, 2.0**66)
-    return (x / norm).square().sum(dim).to(wide) * norm.squeeze(dim).to(wide).square()
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16) and x.numel():
+        if dim == -1:
+            norm: Tensor = torch.linalg.vector_norm(x, dim=dim, dtype=torch.float32)
+            energy = norm.square()
+        else:  # where vector_norm is slow
+            energy = x.float().square().sum(dim)
+        low, high = torch.aminmax(energy)
+        if float(low) > 2.0**-90 and float(high) < 2.0**90:
+            return energy
+    wide_norm: Tensor = torch.linalg.vector_norm(x, dim=dim, dtype=wide)
+    return wide_norm.square()
+''',
+    "_is_transformed": '''
+def _is_transformed() -> bool:
+    """Whether a compiler, a tracer, forward mode or a transform of torch.func runs this code."""
+    if torch.compiler.is_compiling() or torch._C._is_tracing():
+        return True
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+''',
+    "_takes_derived": '''
+def _takes_derived(x: Tensor) -> bool:
+    """Whether the derived backward pass serves: in eager mode and under torch.compile.
+
+    Autocast, exporters, forward mode and the transforms of torch.func get plain operations.
+    """
+    if torch.is_autocast_enabled(x.device.type):
+        return False
+    if torch.compiler.is_compiling():
+        return not torch.compiler.is_exporting()
+    return not _is_transformed()
+''',
+    "_rows": '''
+def _rows(x: Tensor) -> Tensor:
+    """All leading axes as one."""
+    return x if x.dim() == 2 else x.reshape(-1, x.shape[-1])
 ''',
     "_single": '''
 def _single(x: Tensor) -> Tensor:
@@ -146,7 +173,8 @@ def _resolve_padding(
 NEEDS_MATH = ("_inverse_root",)
 NEEDS: dict[str, tuple[str, ...]] = {
     "_wide": ("_wide_dtype",),
-    "_energy": ("_wide_dtype",),
+    "_energy": ("_wide_dtype", "_is_transformed"),
+    "_takes_derived": ("_is_transformed",),
 }
 """What a helper calls itself."""
 

@@ -152,11 +152,16 @@ def render(spec: LayerSpec, contexts: list[ClassContext], helpers: set[str]) -> 
     body = "\n".join([*code, *(line for c in contexts for line in (*c.reset, *c.forward, *c.init))])
     imports = []
     if "math." in body or helpers & set(NEEDS_MATH):
-        imports += ["import math", ""]
-    imports += ["import torch"]
+        imports += ["import math"]
+    derived = any(c.derived for c in contexts)
+    if derived:
+        imports += ["from typing import Any"]
+    imports += ["", "import torch"] if imports else ["import torch"]
     if "F." in body:
         imports += ["import torch.nn.functional as F"]
     imports += ["from torch import Tensor, nn"]
+    if "forward_ad." in "\n".join(code):
+        imports += ["from torch.autograd import forward_ad"]
     data: dict[str, Any] = {
         "header": header(spec),
         "imports": imports,

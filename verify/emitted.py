@@ -7,6 +7,9 @@ hyperparameters with random numbers for inputs, parameters and one direction v i
 - every entry of ``forward`` is z̃ of the derivation (:mod:`verify.emitted_reference`), and
 - so is its derivative along v, a frozen gauge held fixed: what is detached is what was derived so.
 
+A file that has an autograd function is read as it runs under torch's transforms and as it runs
+without; the backward pass is then held to the forward pass (:mod:`verify.emitted_autograd`).
+
 A wrong file passes a point with chance at most d 2^R D/P: d bounds the degree of both sides, R is
 the number of roots met, D the number of draws until every root existed.
 
@@ -25,6 +28,7 @@ from typing import Any
 from codegen import gate
 from verify.attention import AttentionSubject
 from verify.emitted_attention import AttentionPlace
+from verify.emitted_autograd import modes
 from verify.emitted_configurations import CONFIGURATIONS
 from verify.emitted_language import Machine
 from verify.emitted_layer import KINDS, LayerPlace
@@ -195,16 +199,28 @@ class Prover:
         where = f"{subject.name} at {place}"
         for draws, point in enumerate(place.points(), 1):
             try:
-                found = called(machine, subject.name, point)
+                found = self.judged(machine, subject.name, point)
             except NoRoot:
                 continue
             except (Refusal, Singular, RecursionError) as error:
                 raise Refusal(f"{error}: {where}") from error
-            wrong = differences(found, point)
-            if wrong:
-                raise Refusal(f"{wrong}: {where}")
             return bits(found, point, draws) if place.generic else None
         raise Refusal(f"roots of what is not positive where derived ones are: {where}")
+
+
+    def judged(self, machine: Machine, name: str, point: Point) -> tuple[Exact | None, ...]:
+        """What a class gives at a point, in every mode in which its file may run.
+
+        Raises:
+            Refusal: If that is another than derived in one of them.
+        """
+        found: tuple[Exact | None, ...] = ()
+        for machine.mode in modes(machine, point.dtype):
+            found = called(machine, name, point)
+            wrong = differences(found, point)
+            if wrong:
+                raise Refusal(wrong)
+        return found
 
 
 class UndefinedError(VerificationError):

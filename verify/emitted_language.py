@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from verify.emitted_autograd import PLAIN, Mode, apply
 from verify.emitted_expressions import NOTHING, Frame, bound_to
 from verify.emitted_statements import Statements
 from verify.emitted_syntax import arguments, bound_names, is_text, literal
 from verify.emitted_values import (
+    ASKED,
     BUILTINS,
     ERRORS,
     IMPORTS,
@@ -35,7 +37,7 @@ from verify.emitted_values import (
     spoken,
 )
 from verify.exact_array import Exact, Refusal
-from verify.exact_table import TABLE, Device, Kind, integers
+from verify.exact_table import TABLE, Device, Kind, Magnitude, integers
 from verify.exact_torch import call
 
 DEEPEST = 40
@@ -47,9 +49,13 @@ class Machine(Statements):
 
     Attributes:
         depth: How many calls are nested; more than :data:`DEEPEST` are refused.
+        mode: What the file is told of how it runs.
+        derives: Whether it holds an autograd function.
     """
 
     depth: int = 0
+    mode: Mode = PLAIN
+    derives: bool = False
 
     def load(self, tree: ast.Module) -> None:
         """Bind imports, constants, functions and classes.
@@ -79,8 +85,10 @@ class Machine(Statements):
             raise Refusal(f"a {type(node).__name__} in a module is not known")
 
     def function(self, node: ast.FunctionDef, owner: EmittedClass | None) -> Function:
-        """A definition, without decorators or generators."""
-        if node.decorator_list or node.args.vararg or node.args.kwarg or node.args.posonlyargs:
+        """A definition, without decorators or generators; an autograd function's is static."""
+        decorators = [ast.unparse(d) for d in node.decorator_list]
+        static = owner is not None and owner.is_function
+        if decorators != ["staticmethod"] * static or node.args.vararg or node.args.kwarg or node.args.posonlyargs:
             raise Refusal(f"`{node.name}` is no plain function")
         return Function(node, owner)
 
@@ -94,9 +102,12 @@ class Machine(Statements):
         if node.decorator_list or node.keywords or len(node.bases) != 1:
             raise Refusal(f"`{node.name}` is no plain class")
         base = self.value(node.bases[0], Frame({}))
-        if not isinstance(base, EmittedClass) and base != Named("nn.Module"):
+        is_function = base == Named("torch.autograd.Function")
+        plain = base == Named("nn.Module") or is_function
+        if not plain and not (isinstance(base, EmittedClass) and not base.is_function):
             raise Refusal(f"the base {spoken(base)} is not known")
-        made = EmittedClass(node.name, base if isinstance(base, EmittedClass) else None)
+        made = EmittedClass(node.name, None if plain else base, is_function=is_function)
+        self.derives |= is_function
         for part in node.body:
             self.at(part, lambda part=part: self.class_part(part, made))  # type: ignore[misc]
         return made
@@ -125,7 +136,7 @@ class Machine(Statements):
         """
         if isinstance(what, Function):
             return self.run(what, args, keywords)
-        if isinstance(what, EmittedClass):
+        if isinstance(what, EmittedClass) and not what.is_function:
             made = Instance(what)
             self.run(bound_to(made, what.find("__init__")), args, keywords)
             return made
@@ -140,7 +151,12 @@ class Machine(Statements):
         raise Refusal(f"a call of {spoken(what)} is not known")
 
     def call_bound(self, what: Bound, args: Sequence[Any], keywords: Mapping[str, Any]) -> Any:
-        """A method of a tensor, list, dictionary or module."""
+        """A method of a tensor, list, dictionary, module, autograd function or its context."""
+        if what.name == "apply" and not keywords:
+            return apply(self, what.first, args)
+        if what.name == "save_for_backward" and not keywords:
+            what.first.saved = tuple(args)
+            return None
         if what.name in TABLE:
             return call(self.ring, what.name, [what.first, *args], dict(keywords))
         if keywords:
@@ -163,7 +179,13 @@ class Machine(Statements):
         raise Refusal(f"`{what.name}` with {len(args)} arguments")
 
     def call_named(self, name: str, args: Sequence[Any], keywords: dict[str, Any]) -> Any:
-        """A builtin, an error, a parameter or an empty tensor."""
+        """A builtin, an error, a parameter, an empty tensor or a question about the mode."""
+        if name in ASKED and not keywords:
+            return self.mode.answer(name)
+        if name == "torch.aminmax" and len(args) == 1 and not keywords:
+            return Magnitude(self.mode.in_range), Magnitude(self.mode.in_range)
+        if name == "float" and len(args) == 1 and isinstance(args[0], Magnitude):
+            return args[0]
         if name in ERRORS and not keywords:
             return Raised(name, " ".join(map(str, args)))
         if name in INITIAL:

@@ -38,12 +38,6 @@ def has_exponents(program: Program) -> bool:
     return any(line.value.atoms(*functions) for line in program.lines)
 
 
-def summed_axes(program: Program, tensor: Tensor) -> tuple[int, ...]:
-    """The axes of an input that a parameter has and the output has not."""
-    weighed = {x for t in program.parameters for x in t.letters} - set(program.output.letters)
-    return tuple(k for k, x in enumerate(tensor.letters) if x in weighed)
-
-
 class LayerPlace(Place):
     """One instance of a layer.
 
@@ -99,8 +93,7 @@ class LayerPlace(Place):
             return given
         if tensor.kind == "input" and self.instance.kind == "zero inputs":
             return draw.zeros(given.shape)
-        fibre = tensor.kind == "input" and draw.dtype == "float32"
-        return draw.tensor(given.shape, summed_axes(self.program, tensor) if fibre else ())
+        return draw.tensor(given.shape)
 
     def stored(self, tensor: Tensor, tensors: dict[str, Any]) -> Exact:
         """A tensor as the module holds it."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from verify.exact_array import Exact, Refusal, Whole
 from verify.exact_products import matmul
-from verify.exact_table import Device, Kind, exact
+from verify.exact_table import Device, Kind, Magnitude, exact
 from verify.residues import PRIME, Residues
 
 PLAIN: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -176,6 +176,8 @@ def compare(ring: Residues, op: ast.cmpop, a: Any, b: Any) -> Any:
         if not isinstance(b, tuple | list):
             raise unknown(op, a, b)
         return any(equal(a, x) for x in b) == isinstance(op, ast.In)
+    if isinstance(a, Magnitude):
+        return a.in_range
     if isinstance(a, Exact) or isinstance(b, Exact):
         return signs(ring, op, a, b)
     if isinstance(a, Whole) or isinstance(b, Whole):

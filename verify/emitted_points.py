@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from verify.exact_array import Array, Exact, Whole, constant, objects
-from verify.residues import NoRoot, Residues, is_positive
+from verify.residues import NoRoot, Residues
 from verify.results import VerificationError
 
 # Points at which every derived root exists, but perhaps not every one of a given text.
@@ -79,22 +79,9 @@ class Draw:
         """0, and nothing that changes."""
         return constant(self.ring, np.zeros(shape, dtype=object), self.dtype)
 
-    def tensor(self, shape: Sequence[int], fibre: tuple[int, ...] = ()) -> Exact:
-        """Numbers with a derivative; the sum of squares over the axes of a fibre is positive.
-
-        Code of some types takes the norm of each fibre, and each has a root with chance 1/2 only.
-        """
-        rest = [k for k in range(len(shape)) if k not in fibre]
-        length = math.prod(shape[k] for k in fibre)
-        found = np.empty((math.prod(shape[k] for k in rest), length), dtype=object)
-        for row in found:
-            row[:] = self.residues(length)
-            while fibre and not is_positive(sum(row * row)):
-                row[:] = self.residues(length)
-            self.conditions += bool(fibre)
-        order = [*rest, *fibre]
-        value = found.reshape([shape[k] for k in order]).transpose(np.argsort(order))
-        return self.made(objects(value))
+    def tensor(self, shape: Sequence[int]) -> Exact:
+        """Numbers with a derivative."""
+        return self.made(objects(self.residues(math.prod(shape))).reshape(shape))
 
     def made(self, value: Array) -> Exact:
         """Numbers that were drawn, with a derivative."""

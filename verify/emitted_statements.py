@@ -10,7 +10,7 @@ from typing import Any
 from verify.emitted_expressions import Expressions, Frame
 from verify.emitted_operators import truth_of
 from verify.emitted_syntax import is_text
-from verify.emitted_values import ERRORS, Instance, Named, Raised, iterated, spoken
+from verify.emitted_values import ERRORS, Context, Instance, Named, Raised, iterated, spoken
 from verify.exact_array import Refusal
 from verify.exact_table import Autocast
 
@@ -136,7 +136,7 @@ class Statements(Expressions):
             frame.names[target.id] = value
         elif isinstance(target, ast.Attribute):
             holder = self.value(target.value, frame)
-            if not isinstance(holder, Instance):
+            if not isinstance(holder, Instance | Context):
                 raise Refusal(f"an attribute of {spoken(holder)} may not be set")
             holder.set(target.attr, value)
         elif isinstance(target, ast.Tuple) and not any(

@@ -16,15 +16,26 @@ from typing import Any
 import torch
 
 from verify.exact_array import Exact, Refusal, Whole
-from verify.exact_table import ATTRIBUTES, KINDS, TABLE, Device, Factored, Limits, integers
+from verify.exact_table import ATTRIBUTES, KINDS, TABLE, Device, Factored, Limits, Norm, integers
 
-NAMESPACES = frozenset(["torch", "torch.linalg", "nn", "nn.init", "F", "math", "torch.Tensor"])
+NAMESPACES = frozenset(
+    """torch torch.linalg torch._C torch.autograd torch.compiler forward_ad nn nn.init F math
+    torch.Tensor torch.autograd.Function""".split()
+)
+# What a file may ask of the mode in which it runs.
+ASKED = frozenset(
+    """torch.is_grad_enabled torch.is_autocast_enabled torch.compiler.is_compiling
+    torch.compiler.is_exporting torch._C._is_tracing
+    torch._C._are_functorch_transforms_active""".split()
+)
 # Whatever a file may import, and what it binds.
 IMPORTS: Mapping[str, Mapping[str, str]] = {
     "from __future__ import annotations": {},
     "from itertools import pairwise": {"pairwise": "pairwise"},
     "from torch import Tensor, nn": {"Tensor": "torch.Tensor", "nn": "nn"},
+    "from torch.autograd import forward_ad": {"forward_ad": "forward_ad"},
     "from torch.nn import functional as F": {"F": "F"},
+    "from typing import Any": {"Any": "Any"},
     "import math": {"math": "math"},
     "import torch": {"torch": "torch"},
     "import torch.nn.functional as F": {"F": "F"},
@@ -110,11 +121,15 @@ class Function:
 
 @dataclass(eq=False)
 class EmittedClass:
-    """A class of the file: its own methods and constants, and its base, if that is of the file."""
+    """A class of the file: its own methods and constants, and its base, if that is of the file.
+
+    ``is_function`` says that it is an autograd function and no module.
+    """
 
     name: str
     base: EmittedClass | None
     held: dict[str, Any] = field(default_factory=dict)
+    is_function: bool = False
 
     def find(self, name: str) -> Any:
         """What a name means for instances.
@@ -181,6 +196,49 @@ class Instance:
         self.held[name] = value
 
 
+@dataclass(eq=False)
+class Context:
+    """The ``ctx`` of one call of an autograd function.
+
+    Attributes:
+        needs_input_grad: One truth value an argument.
+        saved: What ``save_for_backward`` was given.
+        held: Its other attributes.
+    """
+
+    needs_input_grad: tuple[bool, ...]
+    saved: tuple[Any, ...] | None = None
+    held: dict[str, Any] = field(default_factory=dict)
+
+    def get(self, name: str) -> Any:
+        """What ``ctx.name`` means.
+
+        Raises:
+            Refusal: If it has no such attribute.
+        """
+        if name == "save_for_backward":
+            return Bound(name, self)
+        if name == "needs_input_grad":
+            return self.needs_input_grad
+        if name == "saved_tensors" and self.saved is not None:
+            return self.saved
+        if name not in self.held:
+            raise Refusal(f"`ctx.{name}` is not known")
+        return self.held[name]
+
+    def set(self, name: str, value: Any) -> None:
+        """``ctx.name = value``; what is kept of tensors is seen by ``save_for_backward`` alone.
+
+        Raises:
+            Refusal: If the value is a tensor, or the name means something already.
+        """
+        if isinstance(value, Exact | Whole | Blank) and getattr(value, "shape", ()) != ():
+            raise Refusal("ctx may keep tensors by save_for_backward only")
+        if name in ("save_for_backward", "needs_input_grad", "saved_tensors"):
+            raise Refusal(f"`ctx.{name}` may not be set")
+        self.held[name] = value
+
+
 @dataclass(frozen=True)
 class Super:
     """``super()`` in a method of ``owner``."""
@@ -199,6 +257,12 @@ def attribute(value: Any, name: str) -> Any:
         return member(f"{value.name}.{name}")
     if isinstance(value, Instance):
         return value.get(name)
+    if isinstance(value, EmittedClass) and value.is_function and name == "apply":
+        return Bound("apply", value)
+    if isinstance(value, Context):
+        return value.get(name)
+    if isinstance(value, Norm) and name == "square":
+        return Bound("Norm.square", value)
     if isinstance(value, Device) and name == "type":
         return "cpu"
     if isinstance(value, Factored) and name == "info":
@@ -226,7 +290,7 @@ def member(name: str) -> Any:
     """
     if name in KINDS:
         return KINDS[name]
-    known = (*NAMESPACES, "nn.Module", "nn.Parameter", "torch.empty")
+    known = (*NAMESPACES, *ASKED, "nn.Module", "nn.Parameter", "torch.aminmax", "torch.empty")
     if name in TABLE or name in known or name in INITIAL:
         return Named(name)
     raise Refusal(f"`{name}` is not known")

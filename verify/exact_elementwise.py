@@ -30,9 +30,11 @@ from verify.exact_array import (
 from verify.exact_table import (
     Kind,
     Limits,
+    Norm,
     axes_of,
     axis_of,
     exact,
+    floating,
     integers,
     known,
     real,
@@ -158,10 +160,36 @@ def finfo(ring: Residues, kind: Any) -> Limits:
 
 
 @known("torch.linalg.vector_norm")
-def vector_norm(ring: Residues, x: Any, *, dim: Any, keepdim: bool = False) -> Exact:
+def vector_norm(
+    ring: Residues, x: Any, *, dim: Any, keepdim: bool = False, dtype: Kind | None = None
+) -> Norm:
     """√Σ_dim x²."""
-    found = real(x)
-    return (found * found).total(axes_of(x, dim), keepdim).power(Fraction(1, 2))
+    found = real(x) if dtype is None else replace(real(x), dtype=floating(dtype))
+    return Norm((found * found).total(axes_of(x, dim), keepdim))
+
+
+@known("Norm.square")
+def norm_squared(ring: Residues, x: Norm) -> Exact:
+    """Σ_dim x²."""
+    return x.square
+
+
+@known("torch.addcmul")
+def addcmul(ring: Residues, x: Any, first: Any, second: Any, *, value: Any = 1) -> Exact:
+    """X + value·first·second."""
+    return real(x) + exact(ring, value) * real(first) * real(second)
+
+
+@known("Tensor.mul_")
+def times_in_place(ring: Residues, x: Any, other: Any) -> Exact:
+    """x·other in x's type; that x changes is nobody's concern (see :mod:`codegen.gate`)."""
+    return replace(real(x) * real(other), dtype=x.dtype)
+
+
+@known("Tensor.add_")
+def plus_in_place(ring: Residues, x: Any, other: Any) -> Exact:
+    """X + other in x's type, likewise."""
+    return replace(real(x) + real(other), dtype=x.dtype)
 
 
 # ---------------------------------------------------------------------- masks

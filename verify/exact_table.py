@@ -24,6 +24,7 @@ CONSTANTS: dict[str, Callable[[Residues], Any]] = {
     "math.pi": lambda ring: constant(ring, ring.pi()),
     "math.e": lambda ring: constant(ring, 1).exp(),
     "math.inf": lambda ring: math.inf,
+    "forward_ad._current_level": lambda ring: -1,
 }
 
 
@@ -54,6 +55,20 @@ class Factored:
     """What ``cholesky_ex`` returns, but for the factor itself, which is not known."""
 
     info: Whole
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A norm, whose root need not exist as long as only its square is asked for."""
+
+    square: Exact
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """How large numbers are, which residues do not say: whether they are in the range asked for."""
+
+    in_range: bool
 
 
 @dataclass(frozen=True)
