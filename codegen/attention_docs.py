@@ -67,7 +67,7 @@ def projection_doc(attention: Attention, name: str, shared: bool) -> str:
     """The docstring of a projection's gauge."""
     what = "a projection" if shared else f"the {name} projection"
     return function_doc(
-        f"Return the factor that gives {what} of x the self-kernel I, shape (..., 1).",
+        f"Return the factor that gives {what} of x the self-kernel I, a number a token.",
         gauge_formulas(attention, name),
         "Without a bias it is 0 where x = 0.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from codegen.attention_stages import (
     AttentionError,
     DerivedStage,
 )
+from codegen.backward import Derived, plain, write_backward
 from codegen.docs import literal
 from codegen.forward import Forward, ForwardWriter
 from codegen.header import header
@@ -30,9 +32,12 @@ from codegen.helpers import helper_code
 from codegen.sizes import SizeCode
 from codegen.values import BATCH, Axis, Level, Value
 from codegen.variants import merge_variants
+from derive.corrections import Correction
+from derive.derivation import Derivation
 from derive.nodes import Contraction, Letter, Read, size_symbol
 from derive.program import Tensor
 
+NAME_X = re.compile(r"\bx\b")
 NO_BIAS = frozenset(["bias"])
 """The absent parameters of a class without biases: all of them together, as in torch."""
 
@@ -47,13 +52,41 @@ class Function:
     body: tuple[str, ...]
 
 
+def plain_names(stage: DerivedStage, source: str) -> tuple[Derivation, Correction]:
+    """A projection whose input is called x and whose parameters weight and bias."""
+    program, correction = stage.program, stage.correction
+    name = {Symbol(source): Symbol("x")}
+    tensors = {
+        ("x" if t.name == source else t.name): replace(t, name="x") if t.name == source else t
+        for t in program.tensors.values()
+    }
+    lines = tuple(replace(x, value=x.value.xreplace(name)) for x in program.lines)
+    vectors = {t.name for t in program.parameters if len(t.axes) == 1}
+    parameters = {
+        s: replace(p, torch="bias" if s in vectors or p.optional else "weight")
+        for s, p in program.spec.parameters.items()
+    }
+    renamed = replace(
+        program,
+        spec=program.spec.with_(parameters=parameters),
+        tensors=MappingProxyType(tensors),
+        lines=lines,
+    )
+    solved = replace(
+        correction,
+        gauge=None if correction.gauge is None else correction.gauge.xreplace(name),
+        terms=tuple((d, e.xreplace(name)) for d, e in correction.terms),
+    )
+    return replace(stage.derivation, program=renamed), solved
+
+
 @dataclass
 class AttentionClass:
     """The strings that the template lays out for one class."""
 
     name: str
     doc: str
-    gauges: list[str] = field(default_factory=list)
+    project: list[str] = field(default_factory=list)
     coefficients: list[str] = field(default_factory=list)
     bias: str = ""
     extra: str = ""
@@ -80,8 +113,13 @@ class AttentionWriter:
         self.helpers: set[str] = {"_times"}
         self.gauge_bodies = {name: self.gauge_body(name) for name in PROJECTIONS}
         self.bodies = {name: self.projection_body(name) for name in PROJECTIONS}
-        first = self.gauge_bodies["query"]
-        self.shared = all(body == first for body in self.gauge_bodies.values())
+        self.derived: dict[str, Derived] = {}
+        for name in PROJECTIONS:
+            found = self.derive_backward(name) if self.stem(name) not in self.derived else None
+            if found is not None:
+                self.derived[self.stem(name)] = found
+                self.helpers |= found.helpers
+        self.packed = self.stem("query") == self.stem("key") == self.stem("value")
         wish = attention.spec.classes
         stem = attention.spec.name
         self.affine = AttentionClass(
@@ -91,8 +129,8 @@ class AttentionWriter:
             wish.get("value-mix", f"ValueMix{stem}"),
             literal(mix_doc(attention, self.affine.name)),
         )
-        self.affine.gauges = self.gauge_lines(("query", "key", "value"))
-        self.mix.gauges = self.gauge_lines(("query", "key"))
+        self.affine.project = self.project_lines(("query", "key", "value"))
+        self.mix.project = self.project_lines(("query", "key"))
 
     # -------------------------------------------------------------- lowering
     def writer(self, stage: DerivedStage, values: Mapping[str, Value]) -> ForwardWriter:
@@ -135,14 +173,18 @@ class AttentionWriter:
         return tuple(merge_variants(variants, {NO_BIAS: condition, frozenset(): ""}))
 
     def gauge_body(self, name: str) -> tuple[str, ...]:
-        """λ(x), shape (..., 1), of a projection."""
+        """λ(x), shape (...), of a projection."""
         forwards = {}
         for has_bias in (True, False):
             stage = self.attention.stages[name, has_bias]
             source = self.input_of(stage)
             writer = self.writer(stage, {source: Value("x")})
             found = self.scale(writer, stage.correction.gauge, (BATCH,))
-            forwards[has_bias] = replace(found, result=f"{found.result}.unsqueeze(-1)")
+            *lines, last = found.statements
+            target, value = last.split(" = ", 1)
+            if target == found.result:
+                found = replace(found, statements=tuple(lines), result=value)
+            forwards[has_bias] = found
         return self.merged(forwards, "not has_bias")
 
     def input_of(self, stage: DerivedStage) -> str:
@@ -156,10 +198,9 @@ class AttentionWriter:
             raise AttentionError(f"the stage {stage.name} reads {len(inputs)} tensors, not one")
         return inputs[0].name
 
-    def projection_body(
-        self, name: str, x: str = "x", weight: str = "weight", bias: str = "bias"
-    ) -> tuple[str, ...]:
-        """The plain W x + b of a projection in these names."""
+    def projection_body(self, name: str) -> tuple[str, ...]:
+        """The plain W x + b of a projection in the names x, weight and bias."""
+        x, weight, bias = "x", "weight", "bias"
         forwards = {}
         fused: Mapping[str, str] = {}
         for has_bias in (True, False):
@@ -178,33 +219,73 @@ class AttentionWriter:
             forwards[has_bias] = self.forward(writer, result)
         return self.merged(forwards, f"{bias} is None")
 
-    def projection_call(self, name: str, x: str, weight: str, bias: str) -> str:
+    def plain_call(self, name: str) -> str:
         """The plain projection as one expression."""
-        body = self.projection_body(name, x, weight, bias)
+        body = self.bodies[name]
         if len(body) == 1:
             return body[0].removeprefix("return ")
-        return f"{self.projection_name(name)}({x}, {weight}, {bias})"
+        return f"_plain_{self.first_like(name)}(x, weight, bias)"
 
-    def projection_name(self, name: str) -> str:
-        """The function of a projection; equal ones share one."""
-        first = next(n for n in PROJECTIONS if self.bodies[n] == self.bodies[name])
-        return f"_{first}_projection"
+    def first_like(self, name: str) -> str:
+        """The first projection that is computed as this one is."""
+        return next(n for n in PROJECTIONS if self.bodies[n] == self.bodies[name])
 
-    def gauge_name(self, name: str) -> str:
-        """The function of a projection's gauge."""
-        return "_affine_gauge" if self.shared else f"_{name}_gauge"
+    def stem(self, name: str) -> str:
+        """What the functions of a projection are named after; equal projections share them."""
+        kinds = [(self.gauge_bodies[n], self.bodies[n]) for n in PROJECTIONS]
+        if all(k == kinds[0] for k in kinds):
+            return "affine"
+        return PROJECTIONS[kinds.index((self.gauge_bodies[name], self.bodies[name]))]
 
-    def gauge_lines(self, names: tuple[str, ...]) -> list[str]:
-        """The statements that compute the gauges of some projections."""
-        targets = [f"s_{n[0]}" for n in names]
-        if self.shared:
-            call = f"_shared_gauges(({', '.join(names)}), self.in_proj_bias is not None)"
-            return [f"{', '.join(targets)} = {call}"]
-        calls = [
-            f"{t} = {self.gauge_name(n)}({n}, has_bias)"
-            for t, n in zip(targets, names, strict=True)
+    def corrected_body(self, name: str) -> tuple[str, ...]:
+        """The corrected projection."""
+        stem = self.stem(name)
+        call = f"_{stem}_gauge(x, bias is not None)"
+        lines = [f"z = {self.plain_call(name)}", f"return _times(z, {call}.unsqueeze(-1))"]
+        derived = self.derived.get(stem)
+        if derived is None:
+            return tuple(lines)
+        test = f"if {derived.test}:"
+        (call,) = plain((derived.call,))
+        return (test, f"    corrected: Tensor = {call}", "    return corrected", *lines)
+
+    def derive_backward(self, name: str) -> Derived | None:
+        """The derived backward pass of a projection, where it pays."""
+        if self.general:
+            return None
+        stem = self.stem(name)
+        variants, writers = {}, {}
+        handed: Mapping[str, str] = {}
+        for has_bias in (True, False):
+            stage = self.attention.stages[name, has_bias]
+            derivation, correction = plain_names(stage, self.input_of(stage))
+            variants[derivation.absent] = derivation, correction
+            fused: Mapping[str, str] = {} if has_bias else handed
+            writers[derivation.absent] = ForwardWriter(
+                derivation, correction, {}, general=False, fused=fused
+            )
+            probe = ForwardWriter(derivation, correction, {}, general=False, fused=fused)
+            handed = probe.write().fused
+        types = {"bias": "Tensor | None"}
+        gauge = f"_{stem}_gauge(x, bias is not None)"
+        return write_backward(f"{stem.capitalize()}Projection", variants, writers, types, gauge)
+
+    def project_lines(self, names: tuple[str, ...]) -> list[str]:
+        """The statements that give the corrected projections of some inputs."""
+        targets = ", ".join(n[0] for n in names)
+        if self.packed:
+            return [f"{targets} = self._project_corrected(({', '.join(names)}))"]
+        return [
+            f"{n[0]} = _{self.stem(n)}_projection({n}, *self._in_proj({k}))"
+            for k, n in enumerate(names)
         ]
-        return ["has_bias = self.in_proj_bias is not None", *calls]
+
+    def value_lines(self) -> list[str]:
+        """The statements that give the plain values."""
+        call = self.plain_call("value")
+        if call.startswith("_plain_"):
+            return [f"v = {call.split('(')[0]}(value, *self._in_proj(2))"]
+        return ["weight, bias = self._in_proj(2)", f"v = {re.sub(NAME_X, 'value', call)}"]
 
     # -------------------------------------------------------------- score and mix
     def score_gauge(self) -> tuple[str, ...]:
@@ -339,53 +420,52 @@ class AttentionWriter:
         self.mix.bias, self.mix.extra = number(full.bias), number(full.extra)
 
     # -------------------------------------------------------------- everything
-    def functions(self) -> list[Function]:
-        """The gauges, and the projections that are more than one expression."""
-        found = []
-        for name in PROJECTIONS[:1] if self.shared else PROJECTIONS:
-            doc = projection_doc(self.attention, name, self.shared)
-            arguments = "x: Tensor, has_bias: bool"
-            body = self.gauge_bodies[name]
-            found.append(Function(self.gauge_name(name), arguments, doc, body))
-        seen = set()
+    def functions(self) -> list[Function | Derived]:
+        """The gauges, and the corrected projections of each kind, behind their autograd function."""
+        found: list[Function | Derived] = []
+        optional = "x: Tensor, weight: Tensor, bias: Tensor | None"
+        bodies, seen = set(), set()
         for name in PROJECTIONS:
-            target = self.projection_name(name)
-            if len(self.bodies[name]) > 1 and target not in seen:
-                seen.add(target)
-                arguments = "x: Tensor, weight: Tensor, bias: Tensor | None"
+            like, stem = self.first_like(name), self.stem(name)
+            if len(self.bodies[name]) > 1 and like not in bodies:
+                bodies.add(like)
                 doc = f"Return the plain {name} projection."
-                found.append(Function(target, arguments, doc, self.bodies[name]))
+                found.append(Function(f"_plain_{like}", optional, doc, self.bodies[name]))
+            if stem in seen:
+                continue
+            seen.add(stem)
+            doc = projection_doc(self.attention, name, stem == "affine")
+            arguments = "x: Tensor, has_bias: bool"
+            found.append(Function(f"_{stem}_gauge", arguments, doc, self.gauge_bodies[name]))
+            if stem in self.derived:
+                found.append(self.derived[stem])
+            doc = f"Return the corrected {'' if stem == 'affine' else f'{name} '}projection of x."
+            found.append(Function(f"_{stem}_projection", optional, doc, self.corrected_body(name)))
         doc = mix_gauge_doc(self.attention)
         found.append(Function("_value_mix_gauge", "r_bar: Tensor", doc, self.mix_gauge()))
         doc = score_doc(self.attention)
         found.append(Function("_score_gauge", "q: Tensor, k: Tensor", doc, self.score_gauge()))
-        return [replace(f, doc=literal(f.doc)) for f in found]
+        return [replace(f, doc=literal(f.doc)) if isinstance(f, Function) else f for f in found]
 
     def data(self) -> dict[str, Any]:
         """What the template asks for."""
         self.coefficients()
         functions = self.functions()
         scale = self.score_scale()
-        packed = self.bodies["query"] == self.bodies["key"] == self.bodies["value"]
+        helpers = helper_code(self.helpers)
         usual = self.attention.scale == 1 / sympy.sqrt(size_symbol(self.attention.head.size))
-        calls = {
-            f"{n}_call": self.projection_call(n, n, f"w_{n[0]}", f"b_{n[0]}")
-            for n in PROJECTIONS[:3]
-        }
         return {
             "header": header(self.attention.spec),
             "module_doc": f"Corrected forms of {self.attention.spec.name}.",
-            "shared": self.gauge_name("query") if self.shared else "",
-            "helpers": helper_code(self.helpers),
+            "derived": bool(self.derived),
+            "packed": f"_{self.stem('query')}_projection" if self.packed else "",
+            "helpers": helpers,
+            "forward_mode": "forward_ad." in "".join(helpers),
             "functions": functions,
             "affine": self.affine,
             "mix": self.mix,
-            **calls,
-            "packed_call": self.projection_call("query", "query", "self.in_proj_weight", "bias")
-            if packed
-            else "",
-            "output_call": self.projection_call("output", "x", "self.weight", "self.bias"),
-            "output_gauge": self.gauge_name("output"),
+            "value": self.value_lines(),
+            "output": f"_{self.stem('output')}_projection",
             "score_query": "q" if self.attention.scale == 1 else f"(q * {scale})",
             "score_scale": "" if usual else scale,
         }

@@ -91,6 +91,7 @@ def write_backward(
     variants: Variants,
     forwards: Mapping[frozenset[str], ForwardWriter],
     types: Mapping[str, str],
+    gauge: str = "",
 ) -> Derived | None:
     """The derived backward pass of a class, or ``None`` where it does not pay.
 
@@ -99,6 +100,8 @@ def write_backward(
         variants: Absent optional parameters → derivation and correction.
         forwards: Absent optional parameters → a fresh writer of the forward pass.
         types: Attribute of the module → its type.
+        gauge: A call that gives the gauge, in the names of source and parameters; else the gauge
+            gets a function of its own.
     """
     try:
         passes = {
@@ -109,7 +112,7 @@ def write_backward(
         return None
     if not all(pays(p) for p in passes.values()):
         return None
-    return DerivedWriter(name, variants, passes, types).write()
+    return DerivedWriter(name, variants, passes, types, gauge).write()
 
 
 def pays(found: Pass) -> bool:
@@ -249,9 +252,11 @@ class DerivedWriter:
         variants: Variants,
         passes: Mapping[frozenset[str], Pass],
         types: Mapping[str, str],
+        gauge: str,
     ) -> None:
         """Name everything."""
         self.variants, self.passes, self.types = variants, passes, types
+        self.given = gauge
         self.full = passes[frozenset()]
         self.program: Program = variants[frozenset()][0].program
         stem = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
@@ -268,6 +273,8 @@ class DerivedWriter:
         self.gauge_call = f"{self.gauge}({', '.join(arguments)})"
         held = [n if n in self.tensors else f"self.{n}" for n in arguments]
         self.gauge_own = f"{self.gauge}({', '.join(held)})"
+        if self.given:
+            self.gauge_call = self.gauge_own = self.given
         forward, backward = self.forward(), self.backward()
         settings = self.settings((*gauge, *forward, *backward))
         kept = [f"ctx.{n} = {n}" for n in settings if mentions(backward, f"self.{n}")]
@@ -353,10 +360,10 @@ class DerivedWriter:
         g = self.full.gradients
         names = [f"d{n}" for n in (self.source, *self.torch_names.values())]
         parts = {
-            a: replace(p.forward, statements=p.source[:-1], result=p.source[-1].split(" = ", 1)[1])
+            a: replace(p.forward, statements=p.source, result=names[0])
             for a, p in self.passes.items()
         }
-        source = [x.replace("return ", f"{names[0]} = ") for x in self.merged(parts)]
+        *source, _ = self.merged(parts)
         lines = [
             "if torch.is_grad_enabled():  # a second derivative is asked for",
             f"    {g.scale.name} = {self.gauge_own}",

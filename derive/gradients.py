@@ -212,7 +212,7 @@ def _names(program: Program) -> dict[str, str]:
     """The names of the backward pass, apart from those of the layer's tensors."""
     spec = program.spec
     taken = {*program.tensors, *program.letters, *program.arguments, *spec.hyperparameters}
-    taken |= {p.torch for p in spec.parameters.values()}
+    taken |= {*spec.parameters, *(p.torch for p in spec.parameters.values())}
     found: dict[str, str] = {}
     for wanted in (UPSTREAM, SCALE, ADJOINT, LOCAL, INNER):
         numbered = (f"{wanted}{k}" for k in itertools.count(2))
