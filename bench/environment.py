@@ -6,6 +6,8 @@ environment once, when the process starts: a process that was started otherwise 
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import os
 import platform
 import sys
@@ -45,8 +47,9 @@ def restart() -> None:
 
 
 def machine() -> dict[str, str]:
-    """Processor and versions that a measurement depends on; no names of hosts or paths."""
+    """All that a measurement depends on, the code of the layers too; no names of hosts or paths."""
     return {
+        "layers": layers_digest(),
         "processor": processor(),
         "system": platform.system(),
         "python": platform.python_version(),
@@ -54,6 +57,16 @@ def machine() -> dict[str, str]:
         "threads": FIXED["OMP_NUM_THREADS"],
         **{name: FIXED[name] for name in FIXED if name.startswith("MALLOC")},
     }
+
+
+def layers_digest() -> str:
+    """What tells the generated layers from others: SHA-256 of their files, eight digits."""
+    spec = importlib.util.find_spec("truestep")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    found = hashlib.sha256()
+    for path in sorted(file for folder in folders for file in Path(folder).glob("layers/*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:8]
 
 
 def processor() -> str:

@@ -146,3 +146,8 @@ def kept_beyond(
     if own is None or (reference and other is None):
         return None
     return own.ratio - (other.ratio if other else 0.0)
+
+
+def contenders_with_limits() -> frozenset[str]:
+    """Every corrected layer that has a limit, and the corrected models."""
+    return frozenset(name for _, names, _ in TABLE for name in names) | frozenset(CORRECTED)

@@ -36,6 +36,12 @@ class Mode:
         return " ".join(words)
 
     @property
+    def short(self) -> str:
+        """The mode without what most modes have: forward and backward, float32, on a processor."""
+        usual = {BOTH, STEP, FLOAT32, CONTIGUOUS, CPU, CUDA}
+        return " ".join(word for word in self.fields.values() if word not in usual)
+
+    @property
     def fields(self) -> dict[str, str]:
         """The mode as names and values."""
         return asdict(self)
