@@ -19,7 +19,7 @@ import numpy as np
 
 from bench.results import Build
 
-COUNTS = (1, 2, 4, 8, 16)
+COUNTS = (1, 2, 4, 8, 16, 32)
 REPEATS = 5
 SPEC = """\
 name    = "Copy{number}"

@@ -95,7 +95,7 @@ def finish_sweep(ax: Axes, sweep: Sweep) -> None:
     """Axes and words."""
     ax.axhline(1, color=GREY, linewidth=1)
     sizes: Sequence[int] = list(sweep.cases)
-    ax.set(title=sweep.name.replace(",", "\n", 1), xlabel=sweep.axis, xscale="log")
+    ax.set(title=sweep.name.replace(", ", "\n", 1), xlabel=sweep.axis, xscale="log")
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.minorticks_off()
     ax.legend()

@@ -1,7 +1,8 @@
 """The cost of a correction against the size of the layer: width, batch, tokens, image.
 
-The work of the layer grows with one power more of its width than that of the correction, so the
-ratio to the plain layer must fall towards 1; where it does not, the correction does too much.
+A layer multiplies inputs by outputs, a correction goes over each of them once: with the width the
+ratio to the plain layer must fall towards 1, with the batch to a constant. Where a layer is so
+small that calls and not numbers cost, the ratio shows how many calls the correction makes.
 """
 
 from __future__ import annotations
@@ -67,6 +68,5 @@ SWEEPS: tuple[Sweep, ...] = (
 
 def scale_tasks() -> Iterator[Task]:
     """Every size of every sweep: forward and backward, eager."""
-    for sweep in SWEEPS:
-        for case in sweep.cases.values():
-            yield Task(case, Mode())
+    cases = {case.name: case for sweep in SWEEPS for case in sweep.cases.values()}
+    yield from (Task(case, Mode()) for case in cases.values())
