@@ -11,8 +11,9 @@ from bench.results import LAYERS, MODELS, SCALE, Results
 TEXT = """\
 # What the corrected layers cost
 
-`python -m bench page` writes this page from [results/performance.json](results/performance.json),
-and `python -m bench all --json docs/results/performance.json` writes that.
+`python -m bench page` writes this page from [results/performance.json](results/performance.json).
+That file is what `python -m bench all --json FILE` wrote; `python -m bench compare FILE` names what
+a later one says has become worse.
 
 A ratio is the time of a layer over the time of the plain layer, which does the same without any
 correction and is the limit. Rivals are what one would otherwise put there. All contenders of a
@@ -87,13 +88,15 @@ def machine(results: Results) -> str:
     facts = results.machine
     words = f"{facts['processor']}, Python {facts['python']}, torch {facts['torch']}"
     malloc = ", ".join(f"`{k}={v}`" for k, v in facts.items() if k.startswith("MALLOC"))
-    return f"Measured on: {words}, {facts['threads']} thread, {malloc}."
+    rounds = [row.ratio.rounds for row in results.timings.values()]
+    often = f"{min(rounds)} to {max(rounds)} rounds a case"
+    return f"Measured on: {words}, {facts['threads']} thread, {often}, {malloc}."
 
 
 def summary(results: Results) -> str:
     """The README's table: one row a corrected layer, at the first shape that has limits."""
     columns = ("layer", "shape", "eager", "compiled", "instead, eager", "kept / output")
-    return report.markdown(columns, (row for row in summary_rows(results)))
+    return report.markdown(columns, summary_rows(results))
 
 
 def summary_rows(results: Results) -> list[tuple[str, ...]]:

@@ -31,6 +31,7 @@ def spread(value: Spread) -> str:
 
 def duration(seconds: float) -> str:
     """Seconds in a unit that suits them."""
+    seconds = float(f"{seconds:.3g}")
     for unit, size in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
