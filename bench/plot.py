@@ -48,11 +48,11 @@ def draw_layers(ax: Axes, results: Results, mode: Mode) -> None:
     ax.set(
         title=f"{mode.execution}, {mode.direction}",
         xlabel="time / plain layer",
-        xlim=(0.9, WORST),
+        xlim=(0.85, WORST),
+        ylim=(len(CASES) - 0.5, -0.5),
         yticks=range(len(CASES)),
         yticklabels=[case.name for case in CASES],
     )
-    ax.invert_yaxis()
 
 
 def draw_ratio(ax: Axes, place: int, row: Timing, case: Case) -> None:
