@@ -20,6 +20,7 @@ ATTENTION = ("AffineLikeMultiheadAttention",)
 CORRECTED = ("corrected",)
 LAYER_NORM, BATCH_NORM = "LayerNorm+Linear", "Conv+BatchNorm2d"
 TORCHS_ATTENTION = "nn.MultiheadAttention"
+KEPT = "kept / output, beyond plain"
 
 TABLE: tuple[tuple[tuple[str, ...], tuple[str, ...], dict[tuple[str, str], float]], ...] = (
     (
@@ -55,12 +56,12 @@ MODEL_TABLE: tuple[tuple[str, str], ...] = (
 )
 """Models and their usual normaliser, which no training step of the corrected model may exceed."""
 
-KEPT_TABLE: dict[str, tuple[float, str | None]] = {
-    "linear": (0.01, None),
-    "conv": (1.02, None),
-    "attention": (0.01, PLAIN),
-}
-"""Layer kind → the most that it keeps, in outputs, beyond parameters, input and the reference."""
+KEPT_TABLE: dict[str, float] = {"linear": 0.01, "conv": 1.02, "depthwise": 1.02, "attention": 0.01}
+"""Layer kind → the most that it keeps, in outputs, beyond what the plain layer keeps.
+
+The plain linear layer and convolution keep nothing but parameters and input. Compiled, a
+convolution also keeps both in another order of axes, with or without correction.
+"""
 
 
 @dataclass(frozen=True)
@@ -127,25 +128,18 @@ def kept_verdicts(results: Results) -> Iterator[Verdict]:
     """The limits of what is kept for backward."""
     for cases, contenders, _ in TABLE:
         for case in cases:
-            limit, reference = KEPT_TABLE.get(case.split()[0], (None, None))
-            if limit is None:
-                continue
             for contender in contenders:
                 for execution in (EAGER, COMPILED):
-                    value = kept_beyond(results, case, execution, contender, reference)
-                    name = "kept / output" + (f", beyond {reference}" if reference else "")
-                    yield Verdict(case, contender, execution, name, limit, value)
+                    value = kept_beyond_plain(results, case, execution, contender)
+                    limit = KEPT_TABLE[case.split()[0]]
+                    yield Verdict(case, contender, execution, KEPT, limit, value)
 
 
-def kept_beyond(
-    results: Results, case: str, execution: str, contender: str, reference: str | None
-) -> float | None:
-    """Outputs kept, less those of the reference if there is one."""
+def kept_beyond_plain(results: Results, case: str, execution: str, contender: str) -> float | None:
+    """Outputs that a contender keeps more than the plain layer."""
     own = results.kept.get((case, execution, contender))
-    other = results.kept.get((case, execution, reference)) if reference else None
-    if own is None or (reference and other is None):
-        return None
-    return own.ratio - (other.ratio if other else 0.0)
+    plain = results.kept.get((case, execution, PLAIN))
+    return None if own is None or plain is None else own.ratio - plain.ratio
 
 
 def contenders_with_limits() -> frozenset[str]:

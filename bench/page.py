@@ -26,8 +26,8 @@ unless they say otherwise; `forward` alone is inference. Compiled is compared wi
 
 ## Limits
 
-Forward and backward, or training steps, in float32. What is kept for backward is counted beyond
-parameters and input, in bytes of the output.
+Forward and backward, or training steps, in float32. What is kept for backward is counted in bytes
+of the output, beyond parameters, input and what the plain layer keeps.
 
 {limits}
 
@@ -38,6 +38,9 @@ parameters and input, in bytes of the output.
 {layers}
 
 ## Kept for backward
+
+What lives on for backward beyond parameters and input, each storage once, in bytes of the output. A
+compiled convolution keeps both in another order of axes, whether it is corrected or not.
 
 {kept}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.cases import CASES, PLAIN
-from bench.limits import MODEL_TABLE, TABLE, Verdict, judge
+from bench.limits import KEPT, MODEL_TABLE, TABLE, Verdict, judge
 from bench.models import ALL
 from bench.modes import COMPILED, EAGER, STEP, Mode
 from bench.results import MODELS, Kept
@@ -47,7 +47,7 @@ def test_the_rival_and_the_mode_count() -> None:
 
 def test_bytes_kept_beyond_the_plain_attention() -> None:
     case, name = "attention 8x128x256 h4", "AffineLikeMultiheadAttention"
-    place = (case, name, EAGER, "kept / output, beyond plain")
+    place = (case, name, EAGER, KEPT)
     plain = Kept(case, EAGER, PLAIN, 400, 100)
     assert found(plain, Kept(case, EAGER, name, 400, 100))[place].met
     assert found(plain, Kept(case, EAGER, name, 450, 100))[place].words == "missed by 0.490"

@@ -63,6 +63,36 @@ def test_one_that_keeps_more_is_seen() -> None:
     assert more == 2 * less == 2 * N * I_ * NUMBER
 
 
+class Hidden(torch.autograd.Function):
+    """exp that keeps its output where no hook sees it."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.hidden = x.exp()
+        return ctx.hidden.clone()
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> Tensor:
+        return g * ctx.hidden
+
+
+def test_what_is_hidden_from_autograd_is_seen() -> None:
+    x, _, _ = tensors()
+    assert kept_bytes(Hidden.apply, x, [], is_eager=False) == 0  # by the hooks alone
+    assert kept_bytes(Hidden.apply, x, []) == N * J * NUMBER
+
+
+@pytest.mark.parametrize("is_eager", [True, False])
+def test_both_ways_agree_where_nothing_is_hidden(is_eager: bool) -> None:
+    x, W, b = tensors()
+    s = torch.rand(N, 1, requires_grad=True)
+
+    def call(x: Tensor) -> Tensor:
+        return F.linear(x, W, b).sin() * s
+
+    assert kept_bytes(call, x, [W, b, s], is_eager=is_eager) == 2 * N * I_ * NUMBER
+
+
 def test_what_nobody_names_counts() -> None:
     x, W, b = tensors()
     assert kept_bytes(lambda x: F.linear(x, W, b), x, [b]) == W.numel() * NUMBER
