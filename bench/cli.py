@@ -57,6 +57,7 @@ EXAMPLES = {
     "gpu": "linear",
     "all": "linear 256",
 }
+PLOTTED = ("layers", "scale", "all")
 COMPARE = """\
 Names every cost of a corrected layer that has grown by more than the spreads of both measurements.
 
@@ -94,7 +95,10 @@ def parser() -> argparse.ArgumentParser:
         text = MEASURE.format(
             summary=summary[0].upper() + summary[1:], name=name, example=EXAMPLES[name]
         )
-        measuring_options(command(name, summary, text))
+        measuring = command(name, summary, text)
+        measuring_options(measuring)
+        if name in PLOTTED:
+            plot_option(measuring)
     compare = command("compare", "what has become worse than in a baseline", COMPARE)
     compare.add_argument("new", metavar="NEW", type=Path, help="a file that --json wrote")
     baseline_option(compare)
@@ -114,8 +118,13 @@ def measuring_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--resume", action="store_true", help="measure only what FILE does not hold yet"
     )
-    command.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios as SVG")
+    command.set_defaults(plot=None)
     baseline_option(command)
+
+
+def plot_option(command: argparse.ArgumentParser) -> None:
+    """``--plot``."""
+    command.add_argument("--plot", metavar="FILE", type=Path, help="draw the ratios as SVG")
 
 
 def baseline_option(command: argparse.ArgumentParser) -> None:

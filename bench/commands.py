@@ -55,7 +55,7 @@ def measure(wanted: Wanted) -> int:
     fresh = run_units(units(wanted), wanted, results)
     print(report.everything(fresh, wanted.sections))
     if wanted.plot is not None:
-        picture = plot.scale if SCALE in wanted.sections else plot.layers
+        picture = plot.scale if tuple(wanted.sections) == (SCALE,) else plot.layers
         picture(results, wanted.plot)
     return 0 if before is None else compare(before, fresh)
 

@@ -38,7 +38,7 @@ class Effort:
     most: int
 
 
-THOROUGH = Effort(slice=0.015, budget=6.0, least=15, most=60)
+THOROUGH = Effort(slice=0.015, budget=5.0, least=15, most=60)
 QUICK = Effort(slice=0.004, budget=0.5, least=5, most=15)
 
 

@@ -58,6 +58,7 @@ def test_every_example_parses_and_its_filter_finds_something() -> None:
         ["layers", "--resume"],
         ["compare"],
         ["page", "--json", "x"],
+        ["memory", "--plot", "x.svg"],
     ],
 )
 def test_a_bad_command_line(arguments: list[str], capsys) -> None:
@@ -125,6 +126,9 @@ def test_a_quick_run_of_everything(tmp_path: Path, capsys) -> None:
     assert found.builds
     assert any(isinstance(row, Kept) for row in found.kept.values())
     assert picture.read_text(encoding="utf-8").startswith("<svg")
+    before = picture.read_bytes()
+    assert main(["scale", "--quick", "--plot", str(picture)]) == 0
+    assert picture.read_bytes() != before
 
 
 @pytest.mark.usefixtures("small")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -57,6 +58,13 @@ def test_the_machine_names_no_host_and_no_path() -> None:
 
 
 def test_the_digest_tells_layers_apart(monkeypatch, tmp_path) -> None:
-    assert re.fullmatch(r"[0-9a-f]{8}", layers_digest())
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert layers_digest() != machine()["processor"]
+    spec = importlib.util.find_spec("truestep")
+    (tmp_path / "layers").mkdir()
+    monkeypatch.setattr(spec, "submodule_search_locations", [str(tmp_path)])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
+    digests = set()
+    for text in ("a", "b", "a"):
+        (tmp_path / "layers" / "linear.py").write_text(text, encoding="utf-8")
+        digests.add(layers_digest())
+    assert len(digests) == 2
+    assert all(re.fullmatch(r"[0-9a-f]{8}", digest) for digest in digests)
