@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import report
 from bench.cases import PLAIN
-from bench.limits import TABLE
+from bench.limits import TABLE, kept_beyond_plain
 from bench.modes import BOTH, COMPILED, EAGER, Mode
 from bench.results import LAYERS, MODELS, SCALE, Results
 
@@ -114,8 +114,8 @@ def summary_rows(results: Results) -> list[tuple[str, ...]]:
 def summary_row(results: Results, case: str, name: str) -> tuple[str, ...]:
     """Ratios to the plain layer, the cheapest rival's beside them, and what is kept."""
     ratios = [ratio(results, case, execution, name) for execution in (EAGER, COMPILED)]
-    kept = results.kept.get((case, EAGER, name))
-    share = "" if kept is None else f"{kept.ratio:.2f}"
+    kept = kept_beyond_plain(results, case, EAGER, name)
+    share = "" if kept is None else f"{kept:.2f}"
     return f"`{name}`", case, *ratios, cheapest_rival(results, case), share
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from bench.cases import CASES, PLAIN, Case
+from bench.limits import TABLE
 from bench.modes import BOTH, COMPILED, EAGER, Mode
 from bench.results import LAYERS, SCALE, Results, Timing
 from bench.scale import SWEEPS, Sweep
 from verify.drawing import COLORS, GREY, panels, styled, svg
 
-RIVAL = COLORS["LayerNorm"]
+RIVAL, LIMIT = COLORS["LayerNorm"], COLORS["plain"]
 FORMS = (COLORS["affine-like"], COLORS["norm-like"])
 WORST = 2.6
 """Where the axis of ratios ends; what is beyond it stands at its end as an arrow."""
@@ -42,6 +43,7 @@ def draw_layers(ax: Axes, results: Results, mode: Mode) -> None:
         for row in found:
             if row is not None and row.contender != PLAIN:
                 draw_ratio(ax, place, row, case)
+    draw_limits(ax, mode.execution)
     for color, name in zip((*FORMS, RIVAL), ("corrected", "norm-like", "rivals"), strict=True):
         ax.plot([], [], "o", color=color, label=name)
     ax.axvline(1, color=GREY, linewidth=1)
@@ -53,6 +55,19 @@ def draw_layers(ax: Axes, results: Results, mode: Mode) -> None:
         yticks=range(len(CASES)),
         yticklabels=[case.name for case in CASES],
     )
+
+
+def draw_limits(ax: Axes, execution: str) -> None:
+    """What the corrected layers may cost, as a mark across their row."""
+    places = {case.name: place for place, case in enumerate(CASES)}
+    marks = [
+        (limits[execution, PLAIN], places[name] - 0.15)
+        for names, _, limits in TABLE
+        for name in names
+        if (execution, PLAIN) in limits
+    ]
+    x, y = zip(*marks, strict=True)
+    ax.plot(x, y, "|", color=LIMIT, markersize=9, markeredgewidth=1.5, label="limit")
 
 
 def draw_ratio(ax: Axes, place: int, row: Timing, case: Case) -> None:

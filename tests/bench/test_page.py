@@ -93,7 +93,8 @@ def test_summary_names_the_cheapest_rival() -> None:
     rivals = [
         timing(r, contender=c) for r, c in ((1.3, "RMSNorm+Linear"), (1.05, "LayerNorm+Linear"))
     ]
-    found = results(timing(1.02), *rivals, Kept(CASE, EAGER, LAYER, 1, 100))
+    kept = [Kept(CASE, EAGER, LAYER, 3, 100), Kept(CASE, EAGER, "plain", 2, 100)]
+    found = results(timing(1.02), *rivals, *kept)
     row = next(line for line in page.summary(found).splitlines() if f"`{LAYER}`" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == [f"`{LAYER}`", CASE, "1.02", "", "LayerNorm+Linear 1.05", "0.01"]
