@@ -1,12 +1,14 @@
 """Regressions: where a corrected layer costs more than in a stored baseline.
 
 Ratios are compared, not times, so the machine may be another one. A ratio has become worse where it
-grew by more than both spreads together (half the distance of the quartiles each), and by more than
-a floor below which two runs of the same code differ.
+grew by more than each of these: both spreads together (half the distance of the quartiles each),
+four standard errors of the difference of two medians, and a floor below which two runs of the same
+code differ.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +18,9 @@ from bench.timing import Spread
 
 FLOOR = 0.02
 KEPT_FLOOR = 0.001
+ERRORS = 4
+QUARTILES = 1.349
+"""Distance of the quartiles of a normal distribution, in σ."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +69,8 @@ def compared_times(before: Results, after: Results) -> Iterator[Regression]:
     for key in before.timings.keys() & after.timings.keys():
         old, new = before.timings[key], after.timings[key]
         if old.contender in contenders_with_limits():
-            margin = max(FLOOR * old.ratio.median, half(old.ratio) + half(new.ratio))
-            yield Regression(named(old), old.ratio.median, new.ratio.median, margin)
+            found = margin(old.ratio, new.ratio)
+            yield Regression(named(old), old.ratio.median, new.ratio.median, found)
 
 
 def compared_bytes(before: Results, after: Results) -> Iterator[Regression]:
@@ -74,6 +79,18 @@ def compared_bytes(before: Results, after: Results) -> Iterator[Regression]:
         old, new = before.kept[key], after.kept[key]
         if old.contender in contenders_with_limits():
             yield Regression(kept_named(old), old.ratio, new.ratio, KEPT_FLOOR)
+
+
+def margin(old: Spread, new: Spread) -> float:
+    """By how much a ratio may grow."""
+    noise = ERRORS * math.hypot(error(old), error(new))
+    return max(FLOOR * old.median, half(old) + half(new), noise)
+
+
+def error(spread: Spread) -> float:
+    """Standard error of a median of normal values: σ·√(π/2n), with σ from the quartiles."""
+    sigma = (spread.high - spread.low) / QUARTILES
+    return sigma * math.sqrt(math.pi / (2 * spread.rounds))
 
 
 def half(spread: Spread) -> float:

@@ -44,8 +44,9 @@ def timing(
     contender: str = LAYER,
     reference: str = "plain",
     section: str = LAYERS,
+    rounds: int = 20,
 ) -> Timing:
-    ratio = Spread(median, median - half, median + half, 20)
+    ratio = Spread(median, median - half, median + half, rounds)
     return Timing(section, case, mode, contender, reference, ratio, 0.001 * median)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from bench.compare import regressions
 from bench.modes import COMPILED, EAGER, Mode
-from bench.results import Kept, ResultsError
+from bench.results import Kept, Results, ResultsError
+from bench.timing import Spread
 from tests.bench.fakes import CASE, LAYER, results, timing
 
 
@@ -27,9 +31,34 @@ def test_a_planted_regression_is_named_alone() -> None:
 
 
 def test_the_spread_of_both_is_the_margin() -> None:
-    before, after = results(timing(1.0, half=0.03)), results(timing(1.07, half=0.05))
-    assert regressions(before, after) == []
-    assert len(regressions(before, results(timing(1.07, half=0.03)))) == 1
+    def grown(half: float) -> int:
+        spreads = (0.03, half)
+        ratios = zip((1.0, 1.07), spreads, strict=True)
+        before, after = (results(timing(r, half=h, rounds=200)) for r, h in ratios)
+        return len(regressions(before, after))
+
+    assert (grown(0.05), grown(0.03)) == (0, 1)
+
+
+def test_few_rounds_are_trusted_less() -> None:
+    def grown(rounds: int) -> int:
+        before, after = (results(timing(r, half=0.02, rounds=rounds)) for r in (1.0, 1.05))
+        return len(regressions(before, after))
+
+    assert (grown(5), grown(60)) == (0, 1)
+
+
+def test_two_samples_of_the_same_rounds_differ_by_less_than_the_margin() -> None:
+    """Of 400 pairs hardly one is a regression; a shift by five σ always is one."""
+    draw = np.random.default_rng(0)
+
+    def measured(shift: float) -> Results:
+        ratio = Spread.of(list(draw.normal(1 + shift, 0.03, 10)))
+        return results(replace(timing(1.0), ratio=ratio))
+
+    same = [regressions(measured(0), measured(0)) for _ in range(400)]
+    assert sum(map(len, same)) <= 2
+    assert all(len(regressions(measured(0), measured(0.15))) == 1 for _ in range(50))
 
 
 def test_a_small_change_of_two_quiet_runs_is_none() -> None:

@@ -75,10 +75,8 @@ def test_copies_of_a_spec_are_specs_of_different_layers(tmp_path) -> None:
 
 
 def test_a_build_that_fails_is_no_measurement(tmp_path) -> None:
-    path = tmp_path / "bad.toml"
-    path.write_text("name = 1", encoding="utf-8")
-    with pytest.raises(RuntimeError, match="truestep build failed"):
-        pipeline.build_seconds(tmp_path, [path])
+    with pytest.raises(RuntimeError, match=r"truestep build failed[^~]*none\.toml"):
+        pipeline.build_seconds(tmp_path, [tmp_path / "none.toml"])
 
 
 def test_the_line_through_measurements() -> None:
