@@ -77,14 +77,14 @@ def opened(path: Path | None) -> Results:
 
 
 def units(wanted: Wanted) -> list[Unit]:
-    """What is to be measured.
+    """What is to be measured; nothing where there is no device for it.
 
     Raises:
-        ResultsError: If nothing is, though something could be.
+        ResultsError: If the pattern finds nothing of what could be measured.
     """
     found = [unit for section in wanted.sections for unit in chosen(section, wanted.pattern)]
-    if not found and wanted.pattern:
-        known = sum(len(chosen(section, "")) for section in wanted.sections)
+    known = sum(len(chosen(section, "")) for section in wanted.sections)
+    if not found and known:
         raise ResultsError(f"none of {known} measurements matches {wanted.pattern!r}")
     return found
 

@@ -73,6 +73,12 @@ def test_a_filter_that_finds_nothing(capsys) -> None:
     assert re.search(r"none of \d+ measurements matches 'no such layer'", capsys.readouterr().err)
 
 
+def test_where_there_is_no_gpu_it_is_said(monkeypatch, capsys) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["gpu", "--filter", "conv"]) == 0
+    assert capsys.readouterr().out == "# gpu\n\nNot measured.\n"
+
+
 def test_a_baseline_is_read_before_anything_is_measured(tmp_path: Path, capsys) -> None:
     assert main(["layers", "--baseline", str(tmp_path / "none.json")]) == 2
     assert "cannot be read" in capsys.readouterr().err
