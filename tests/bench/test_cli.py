@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,7 +102,13 @@ TINY = Effort(slice=0.0, budget=0.0, least=2, most=2)
 
 @pytest.fixture
 def small(monkeypatch) -> None:
-    """Every section that has tables, at a size that takes no time."""
+    """Every section that has tables, at a size that takes no time, on a clock that ticks evenly."""
+
+    def even(run: Callable[[], object], calls: int) -> float:
+        run()
+        return 1.0
+
+    monkeypatch.setattr("bench.measure.timer_of", lambda mode: even)
     case = linear(2, 3, 4)
     tiny = replace(case, name=CASE)
 
@@ -123,7 +130,7 @@ def test_a_quick_run_of_everything(tmp_path: Path, capsys) -> None:
     assert main(["all", "--quick", *kept]) == 0
     out, err = capsys.readouterr()
     assert "# layers" in out
-    assert re.search(rf"\| {re.escape(CASE)} +\| {LAYER} +\| +[0-9.]+ ± [0-9.]+", out)
+    assert re.search(rf"\| {re.escape(CASE)} +\| {LAYER} +\| 1\.000 ± 0\.000", out)
     assert "not measured" in out
     assert re.search(r"\d+ of \d+ limits are met", out)
     assert f"1/5 {CASE} eager forward+backward float32" in err
@@ -165,6 +172,7 @@ def test_a_file_of_another_machine_is_not_added_to(tmp_path: Path, capsys) -> No
 @pytest.mark.usefixtures("small")
 def test_a_baseline_on_the_way(tmp_path: Path, capsys) -> None:
     path = tmp_path / "old.json"
-    save(results(timing(0.01)), path)
-    assert main(["layers", "--quick", "--baseline", str(path)]) == 1
-    assert "worse: " in capsys.readouterr().out
+    for before, worse in ((0.9, 1), (1.0, 0)):
+        save(results(timing(before, half=0)), path)
+        assert main(["layers", "--quick", "--baseline", str(path)]) == worse
+        assert f"{worse} of 1 costs have become worse" in capsys.readouterr().out
