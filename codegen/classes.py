@@ -35,7 +35,7 @@ class ClassContext:
     reset: list[str] = field(default_factory=list)
     forward_arguments: str = ""
     forward_doc: str = ""
-    derived: Derived | None = None
+    derived: tuple[Derived, ...] = ()
     forward: list[str] = field(default_factory=list)
     repr: list[str] = field(default_factory=list)
 
@@ -89,8 +89,9 @@ class ClassWriter:
         inputs = [t.name for t in self.program.inputs]
         context.forward_arguments = ", ".join(f"{n}: Tensor" for n in inputs)
         context.forward_doc = "The corrected activation."
-        context.derived = self.derived()
-        body = merge_variants(self.calling(forwards, context.derived), self.conditions())
+        derived = self.derived()
+        context.derived = () if derived is None else (derived,)
+        body = merge_variants(self.calling(forwards, derived), self.conditions())
         context.forward = [*pad_lines(self.padded), *body]
         context.repr = self.repr_parts()
         return context

@@ -50,7 +50,7 @@ def _takes_derived(x: Tensor) -> bool:
 
     Autocast, exporters, forward mode and the transforms of torch.func get plain operations.
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if x.is_meta or torch.is_autocast_enabled(x.device.type):
         return False
     if torch.compiler.is_compiling():
         return not torch.compiler.is_exporting()

@@ -24,6 +24,8 @@ from typing import Any
 
 from sympy import Add, Mul
 
+from bench.page import summary
+from bench.results import STORED, load
 from codegen import NothingToGenerate, generate
 from codegen.attention import AttentionSource
 from derive import Correction, Derivation, LayerSpec, derive, load_spec
@@ -255,6 +257,12 @@ def read_table(text: str) -> list[dict[str, str]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
+# ------------------------------------------------------------------ what layers cost
+def costs() -> str:
+    """Times and bytes of the corrected layers, as docs/performance.md has them in full."""
+    return summary(load(STORED))
+
+
 # ------------------------------------------------------------------ the pages
 BLOCKS: Mapping[str, Callable[[], str]] = {
     "layers": layers,
@@ -268,6 +276,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "mutation": mutation,
     "power": power,
     "accuracy": accuracy,
+    "costs": costs,
 }
 PAGES = (README, TRUST)
 

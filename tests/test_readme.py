@@ -96,7 +96,7 @@ def generator() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["layers", "normalisers", "failure"])
+@pytest.mark.parametrize("name", ["layers", "normalisers", "failure", "costs"])
 def test_block_is_what_the_generator_writes(name: str) -> None:
     generate = generator()
     assert name in generate.blocks(README)

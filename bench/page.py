@@ -1,0 +1,141 @@
+"""docs/performance.md and the README's table, from stored measurements alone."""
+
+from __future__ import annotations
+
+from bench import report
+from bench.cases import PLAIN
+from bench.limits import TABLE, kept_beyond_plain
+from bench.modes import BOTH, COMPILED, EAGER, Mode
+from bench.results import LAYERS, MODELS, SCALE, Results
+
+TEXT = """\
+# What the corrected layers cost
+
+`python -m bench page` writes this page from [results/performance.json](results/performance.json).
+That file is what `python -m bench all --json FILE` wrote; `python -m bench compare FILE` names what
+a later one says has become worse.
+
+A ratio is the time of a layer over the time of the plain layer, which does the same without any
+correction and is the limit. Rivals are what one would otherwise put there. All contenders of a
+case hold the same weights and run in the same rounds, slice by slice in a new order each round;
+a ratio is formed within a round, and shown are the median over rounds ± half the distance of the
+quartiles. Time is processor time of one thread. Columns are forward and backward in float32
+unless they say otherwise; `forward` alone is inference. Compiled is compared with compiled.
+
+{machine}
+
+## Limits
+
+Forward and backward, or training steps, in float32. What is kept for backward is counted in bytes
+of the output, beyond parameters, input and what the plain layer keeps.
+
+{limits}
+
+## Layers
+
+![Time of each layer over the plain layer, eager and compiled](performance_layers.svg)
+
+{layers}
+
+## Kept for backward
+
+What lives on for backward beyond parameters and input, each storage once, in bytes of the output. A
+compiled convolution keeps both in another order of axes, whether it is corrected or not.
+
+{kept}
+
+## Training steps
+
+A small perceptron, ResNet and transformer: plain, with the usual normaliser, and with every layer
+corrected and no normaliser.
+
+{models}
+
+## Against the size of the layer
+
+![Ratio to the plain layer against width, batch, tokens and image](performance_scale.svg)
+
+{scale}
+
+## On a GPU
+
+Compiled, at sizes that fill the device. The floor is the time that the matrix products take at the
+speed of the device's best product, or the numbers at the speed of a copy, whichever is longer.
+
+{gpu}
+
+## The pipeline itself
+
+`truestep build` of copies of a small spec, each under a name of its own.
+
+{pipeline}
+"""
+
+
+def text(results: Results) -> str:
+    """The page."""
+    return TEXT.format(
+        machine=machine(results),
+        limits=report.limits(results),
+        layers=report.timings(report.section(results, LAYERS)),
+        kept=report.kept(results),
+        models=report.timings(report.section(results, MODELS)),
+        scale=report.timings(report.section(results, SCALE)),
+        gpu=report.gpu(results),
+        pipeline=report.builds(results),
+    )
+
+
+def machine(results: Results) -> str:
+    """Where the measurements were made, in words."""
+    facts = results.machine
+    words = f"{facts['processor']}, Python {facts['python']}, torch {facts['torch']}"
+    malloc = ", ".join(f"`{k}={v}`" for k, v in facts.items() if k.startswith("MALLOC"))
+    rounds = [row.ratio.rounds for row in results.timings.values()]
+    often = f"{min(rounds)} to {max(rounds)} rounds a case"
+    return f"Measured on: {words}, {facts['threads']} thread, {often}, {malloc}."
+
+
+def summary(results: Results) -> str:
+    """The README's table: one row a corrected layer, at the first shape that has limits."""
+    columns = ("layer", "shape", "eager", "compiled", "instead, eager", "kept / output")
+    return report.markdown(columns, summary_rows(results))
+
+
+def summary_rows(results: Results) -> list[tuple[str, ...]]:
+    """One row a corrected layer."""
+    seen: dict[str, tuple[str, ...]] = {}
+    for cases, contenders, _ in TABLE:
+        for name in contenders:
+            seen.setdefault(name, summary_row(results, cases[0], name))
+    return list(seen.values())
+
+
+def summary_row(results: Results, case: str, name: str) -> tuple[str, ...]:
+    """Ratios to the plain layer, the cheapest rival's beside them, and what is kept."""
+    ratios = [ratio(results, case, execution, name) for execution in (EAGER, COMPILED)]
+    kept = kept_beyond_plain(results, case, EAGER, name)
+    share = "" if kept is None else f"{kept:.2f}"
+    return f"`{name}`", case, *ratios, cheapest_rival(results, case), share
+
+
+def ratio(results: Results, case: str, execution: str, name: str) -> str:
+    """A ratio to the plain layer."""
+    row = results.timing(case, Mode(BOTH, execution), name, PLAIN, LAYERS)
+    return "" if row is None else f"{row.ratio.median:.2f}"
+
+
+def cheapest_rival(results: Results, case: str) -> str:
+    """The rival with the smallest ratio, and that ratio."""
+    mode = Mode(BOTH, EAGER)
+    ours = {name for _, names, _ in TABLE for name in names} | {PLAIN}
+    found = [
+        row
+        for row in results.timings.values()
+        if (row.section, row.case, row.mode, row.reference) == (LAYERS, case, mode, PLAIN)
+        and row.contender not in ours
+    ]
+    if not found:
+        return ""
+    best = min(found, key=lambda row: row.ratio.median)
+    return f"{best.contender} {best.ratio.median:.2f}"

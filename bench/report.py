@@ -1,0 +1,183 @@
+"""Tables of the measurements, as Markdown that is aligned and so reads well in a terminal too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from bench.cases import FULL, PLAIN
+from bench.chip import floor
+from bench.limits import Verdict, judge
+from bench.pipeline import line
+from bench.results import GPU, LAYERS, MODELS, SCALE, Results, Timing
+from bench.timing import Spread
+
+NOT_MEASURED = "Not measured."
+
+
+def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """An aligned Markdown table, or that nothing was measured."""
+    cells = [tuple(columns), *(tuple(row) for row in rows)]
+    if len(cells) == 1:
+        return NOT_MEASURED
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    padded = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in cells]
+    return "\n".join([padded[0], "|" + "".join(f" {'-' * w} |" for w in widths), *padded[1:]])
+
+
+def spread(value: Spread) -> str:
+    """A ratio, and half the distance of its quartiles."""
+    return f"{value.median:.3f} ± {(value.high - value.low) / 2:.3f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them."""
+    seconds = float(f"{seconds:.3g}")
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def unique(values: Iterable[str]) -> list[str]:
+    """Values in the order in which they first come."""
+    return list(dict.fromkeys(values))
+
+
+# ------------------------------------------------------------------ times
+def timings(rows: Iterable[Timing]) -> str:
+    """A table for each group of cases that were run in the same modes.
+
+    One row a contender, one column a mode: the plain contender's time, and ratios to it.
+    """
+    by_case: dict[str, list[Timing]] = {}
+    for row in rows:
+        if row.reference == PLAIN:
+            by_case.setdefault(row.case, []).append(row)
+    groups: dict[tuple[str, ...], list[Timing]] = {}
+    for found in by_case.values():
+        groups.setdefault(tuple(unique(row.mode.short for row in found)), []).extend(found)
+    tables = [pivot(modes, found) for modes, found in groups.items()]
+    return "\n\n".join(tables) or NOT_MEASURED
+
+
+def pivot(modes: Sequence[str], rows: Sequence[Timing]) -> str:
+    """The table of one group."""
+    cells = {(row.case, row.contender, row.mode.short): cell(row) for row in rows}
+    lines = dict.fromkeys((row.case, row.contender) for row in rows)
+    shown = ((*line, *(cells.get((*line, mode), "") for mode in modes)) for line in lines)
+    return markdown(("case", "contender", *modes), shown)
+
+
+def cell(row: Timing) -> str:
+    """The plain contender's time, or a ratio to it."""
+    return duration(row.seconds) if row.contender == PLAIN else spread(row.ratio)
+
+
+def section(results: Results, name: str) -> list[Timing]:
+    """The timings of one command."""
+    return [row for row in results.timings.values() if row.section == name]
+
+
+def gpu(results: Results) -> str:
+    """Large layers on a GPU: time, ratio, and how much of the time nothing could save."""
+    columns = ("device", "case", "mode", "contender", "time", f"ratio to {PLAIN}", "floor / time")
+    return markdown(columns, gpu_rows(results))
+
+
+def gpu_rows(results: Results) -> Iterator[tuple[str, ...]]:
+    """One row a contender, format and layout."""
+    works = {case.name: case.work for case in FULL}
+    for row in section(results, GPU):
+        for chip in results.chips.values():
+            if chip.dtype == row.mode.dtype and row.reference == PLAIN:
+                size = row.mode.torch_dtype.itemsize
+                share = floor(works[row.case], chip, size) / row.seconds
+                words = (row.case, row.mode.short, row.contender, duration(row.seconds))
+                yield chip.device, *words, spread(row.ratio), f"{share:.0%}"
+
+
+# ------------------------------------------------------------------ bytes and builds
+def kept(results: Results) -> str:
+    """What is kept for backward, in outputs."""
+    rows = list(results.kept.values())
+    cells = {(row.case, row.contender, row.execution): f"{row.ratio:.3f}" for row in rows}
+    ways = unique(row.execution for row in rows)
+    lines = dict.fromkeys((row.case, row.contender) for row in rows)
+    shown = ((*line, *(cells.get((*line, way), "") for way in ways)) for line in lines)
+    return markdown(("case", "contender", *(f"{way}: kept / output" for way in ways)), shown)
+
+
+def builds(results: Results) -> str:
+    """What builds cost, and the lines through the measurements where there are enough."""
+    rows = sorted(results.builds.values(), key=lambda row: row.specs)
+    table = markdown(
+        ("specs", "cold", "unchanged"),
+        ((str(b.specs), duration(b.cold), duration(b.unchanged)) for b in rows),
+    )
+    if len(rows) < 3:
+        return table
+    counts = [row.specs for row in rows]
+    words = [
+        line_words("Cold", counts, [row.cold for row in rows]),
+        line_words("Unchanged", counts, [row.unchanged for row in rows]),
+    ]
+    return "\n".join([table, "", *words])
+
+
+def line_words(name: str, counts: Sequence[int], seconds: Sequence[float]) -> str:
+    """A line through measurements in words."""
+    found = line(counts, seconds)
+    return (
+        f"{name}: {duration(max(found.start, 0.0))} and {duration(max(found.slope, 0.0))} a spec; "
+        f"no measurement is off this line by more than {found.deviation:.0%}."
+    )
+
+
+# ------------------------------------------------------------------ limits
+def limits(results: Results, *, measured_only: bool = False) -> str:
+    """The table of limits, whole or without what was not measured, and how many are met."""
+    found = judge(results)
+    if measured_only:
+        found = [verdict for verdict in found if verdict.value is not None]
+    met = sum(verdict.met for verdict in found)
+    return f"{verdicts(found)}\n\n{met} of {len(found)} limits are met."
+
+
+def verdicts(found: Iterable[Verdict]) -> str:
+    """One row a limit."""
+    columns = ("case", "layer", "execution", "quantity", "at most", "measured", "verdict")
+    rows = (
+        (
+            v.case,
+            v.contender,
+            v.execution,
+            v.quantity,
+            f"{v.limit:g}",
+            "" if v.value is None else f"{v.value:.3f}",
+            v.words,
+        )
+        for v in found
+    )
+    return markdown(columns, rows)
+
+
+# ------------------------------------------------------------------ a run
+TABLES: Mapping[str, Callable[[Results], str]] = {
+    LAYERS: lambda results: timings(section(results, LAYERS)),
+    "memory": kept,
+    MODELS: lambda results: timings(section(results, MODELS)),
+    SCALE: lambda results: timings(section(results, SCALE)),
+    "pipeline": builds,
+    GPU: gpu,
+}
+"""Command → the table of what it measured."""
+LIMITED = {LAYERS, "memory", MODELS}
+
+
+def everything(results: Results, sections: Sequence[str]) -> str:
+    """What a command prints: a table a section, then the limits that it has something to say of."""
+    found = [f"# {name}\n\n{TABLES[name](results)}" for name in sections]
+    if LIMITED & set(sections):
+        whole = set(sections) >= LIMITED
+        found.append(f"# limits\n\n{limits(results, measured_only=not whole)}")
+    return "\n\n".join(found)

@@ -1,0 +1,116 @@
+"""The page on performance is what the stored measurements give, and nothing else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bench import page, report
+from bench.commands import write_page
+from bench.environment import ROOT
+from bench.modes import BFLOAT16, COMPILED, CUDA, EAGER, Mode
+from bench.results import GPU, STORED, Build, Chip, Kept, load
+from tests.bench.fakes import CASE, LAYER, results, timing
+
+DOCS = ROOT / "docs"
+PICTURES = ("performance_layers.svg", "performance_scale.svg")
+REMEDY = "run .venv/bin/python -m bench page"
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def test_the_page_is_what_the_stored_measurements_give() -> None:
+    written = (DOCS / "performance.md").read_text(encoding="utf-8")
+    assert written == page.text(load(STORED)), REMEDY
+
+
+def test_the_pictures_are_what_the_stored_measurements_give(tmp_path: Path) -> None:
+    write_page(STORED, tmp_path)
+    for name in PICTURES:
+        drawn, committed = (
+            NUMBER.findall((folder / name).read_text(encoding="utf-8"))
+            for folder in (tmp_path, DOCS)
+        )
+        # Rounding differs between machines; a hundredth of a point is not seen.
+        assert [float(x) for x in drawn] == pytest.approx(
+            [float(x) for x in committed], abs=0.01
+        ), REMEDY
+
+
+def test_another_measurement_gives_another_page() -> None:
+    before, after = (page.text(results(timing(ratio))) for ratio in (1.02, 1.07))
+    assert "1.020 ± 0.005" in before
+    assert "missed by 0.030" in after
+    assert "1.020" not in after
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", page.TEXT)
+    assert len(targets) == 3
+    assert all((DOCS / target).exists() for target in targets)
+
+
+def test_the_stored_measurements_are_whole() -> None:
+    """Every unit of the processor is held, so that no cell of the page is empty by neglect."""
+    from bench.units import SECTIONS
+
+    found = load(STORED)
+    sections = [units for name, units in SECTIONS.items() if name != GPU]
+    assert [u.label for units in sections for u in units() if not u.held(found)] == []
+
+
+def test_what_was_not_measured_is_said() -> None:
+    text = page.text(results(timing(1.0)))
+    for title in ("On a GPU", "Training steps", "Kept for backward", "The pipeline itself"):
+        section = text.split(f"## {title}\n")[1].split("\n## ")[0]
+        assert report.NOT_MEASURED in section
+
+
+def test_the_table_of_a_gpu() -> None:
+    mode = Mode(execution=COMPILED, dtype=BFLOAT16, device=CUDA)
+    case = "linear 16384x4096->4096"
+    found = results(timing(1.02, case=case, mode=mode, section=GPU))
+    assert report.gpu(found) == report.NOT_MEASURED  # nothing to relate it to
+    found.add([Chip("Chip 1", BFLOAT16, copy=1e15, product=3.3e15)])
+    (row,) = report.gpu(found).splitlines()[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:2] == ["Chip 1", case]
+    assert cells[-2:] == ["1.020 ± 0.005", "49%"]
+
+
+def test_tables_line_up_and_group_by_mode() -> None:
+    image = Mode(layout="channels_last")
+    rows = [timing(1.1), timing(1.2, case="conv"), timing(1.3, case="conv", mode=image)]
+    tables = report.timings(rows).split("\n\n")
+    assert len(tables) == 2
+    for table in tables:
+        assert len({len(line) for line in table.splitlines()}) == 1
+    assert "eager channels_last" in tables[1]
+
+
+def test_summary_names_the_cheapest_rival() -> None:
+    rivals = [
+        timing(r, contender=c) for r, c in ((1.3, "RMSNorm+Linear"), (1.05, "LayerNorm+Linear"))
+    ]
+    kept = [Kept(CASE, EAGER, LAYER, 3, 100), Kept(CASE, EAGER, "plain", 2, 100)]
+    found = results(timing(1.02), *rivals, *kept)
+    row = next(line for line in page.summary(found).splitlines() if f"`{LAYER}`" in line)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [f"`{LAYER}`", CASE, "1.02", "", "LayerNorm+Linear 1.05", "0.01"]
+
+
+def test_builds() -> None:
+    found = results()
+    found.add([Build(n, 5 + 2.0 * n, 0.1 + 0.001 * n) for n in (4, 1, 2)])
+    text = report.builds(found)
+    assert "Cold: 5 s and 2 s a spec" in text
+    assert "Unchanged: 100 ms and 1 ms a spec" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(12.34, "12.3 s"), (0.99999, "1 s"), (0.0123, "12.3 ms"), (0.000123, "123 µs"), (0.0, "0 µs")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    assert report.duration(seconds) == words
