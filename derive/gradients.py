@@ -132,8 +132,15 @@ class _Deriver:
         )
 
     def own(self, name: str) -> tuple[Letter, ...]:
-        """The letters of a tensor's element."""
-        return self.program.tensors[name].letters
+        """The letters of a tensor's element.
+
+        Raises:
+            DerivationError: If it has an axis twice, so that they do not name one element.
+        """
+        letters = self.program.tensors[name].letters
+        if len(set(letters)) < len(letters):
+            raise DerivationError(f"`{name}` has two axes of one letter")
+        return letters
 
     # ------------------------------------------------------------------ the three terms
     def direct(self, name: str) -> Expr:

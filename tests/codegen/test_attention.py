@@ -100,11 +100,11 @@ def test_other_lines_give_other_gauges(change):
 
 
 def test_equal_gauges_are_shared_and_others_are_not():
-    assert "_shared_gauges" in generate(SPEC).text
+    assert "_project_corrected" in generate(SPEC).text
     text = generate(changed("+ a[(h, d)]", "+ 2*a[(h, d)]")).text
-    assert "_shared_gauges" not in text
+    assert "_project_corrected" not in text
     assert "_affine_gauge" not in text
-    assert "s_q = _query_gauge(query, has_bias)" in text
+    assert "q = _query_projection(query, *self._in_proj(0))" in text
 
 
 def test_general_lowering_is_the_same_layer():

@@ -54,7 +54,8 @@ def random(*shape: int) -> Tensor:
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every gauge the identity."""
+    """Make every gauge the identity; the derived backward pass is that of the true one."""
+    monkeypatch.setattr(mha, "_takes_derived", lambda x: False)
     monkeypatch.setattr(mha, "_affine_gauge", lambda x, has_bias: x.new_ones(()))
     monkeypatch.setattr(mha, "_value_mix_gauge", lambda r_bar: r_bar.new_ones(()))
     monkeypatch.setattr(mha, "_score_gauge", lambda q, k: q.new_ones(()))

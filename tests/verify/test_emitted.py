@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_proof() -> None:
         ("linear", "torch.rsqrt(1 + energy)", "torch.rsqrt(1 - energy)", "value|roots"),
         ("linear", "torch.rsqrt(1 + energy)", "torch.rsqrt(2 + energy)", "value|roots"),
         ("linear", "torch.rsqrt(1 + energy)", "(1 + energy).reciprocal()", "value"),
-        ("linear", "self.radius * ", "", "value"),
+        ("linear", "radius * ", "", "value"),
         ("linear", "if self.bias is None:", "if self.bias is not None:", "value|roots"),
         ("linear", "self.weight, self.bias)", "self.weight)", "value"),
         ("linear", "radius: float = 1.0", "radius: float = 2.0", "value"),
