@@ -57,6 +57,7 @@ class Axes(ABC):
         self.helpers: set[str] = set()
         self.wide = False  # inside a gauge
         self.windowed = False  # inside a window's sum
+        self.bounded = False  # inside a gauge's sum that cannot vanish
         self.names: set[str] = set()
         self.cache: dict[Expr, Value] = {}
         self.shared: set[Expr] = set()

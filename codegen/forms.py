@@ -10,11 +10,12 @@ from collections.abc import Sequence
 
 from sympy import Expr
 
+from codegen.boxes import box_sum
 from codegen.calls import Found, bias_code, factors_of, parameter_read
 from codegen.lower import Lowering
 from codegen.transposed import transposed_box, transposed_convolution
 from codegen.values import BATCH, Level, Value
-from codegen.windows import box_sum, convolution
+from codegen.windows import convolution
 from derive.nodes import Contraction, Delta, Letter, Read
 
 

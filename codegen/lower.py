@@ -13,6 +13,7 @@ import sympy
 from sympy import Add, Expr, Function, Mul, Pow
 
 from codegen.reading import Reading
+from codegen.signs import bounded
 from codegen.values import BATCH, LETTERS, Axis, Value, merge_order
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax, reads
@@ -69,7 +70,10 @@ class Lowering(Reading):
         if isinstance(e, MaxOver):
             return self.maximum_over(e)
         if isinstance(e, Add):
-            return self.add(e)
+            outer, self.bounded = self.bounded, self.wide and bounded(e)
+            value = self.add(e)
+            self.bounded = outer
+            return value
         if isinstance(e, Mul):
             return self.multiply(e)
         if isinstance(e, Pow):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sympy import Add, Expr
+from sympy import Add, Expr, Pow
 
 from derive.nodes import reads
 from derive.structure import is_positive_sum
@@ -15,6 +15,12 @@ def positive(expression: Expr) -> bool:
     return any(t.is_positive for t in constants) and all(
         is_positive_sum(t) for t in terms if t not in constants
     )
+
+
+def bounded(expression: Expr) -> bool:
+    """Whether no derivative of an inverse power exceeds those at 0: a positive polynomial."""
+    powers = expression.atoms(Pow)
+    return positive(expression) and all(p.exp.is_Integer and p.exp > 0 for p in powers)
 
 
 def _sizes(expression: Expr) -> set[Expr]:

@@ -1,10 +1,11 @@
-"""Transposed windows: the scatter of a transposed convolution, and its window of ones."""
+"""Transposed windows: the scatter of a transposed convolution, and of its box sum."""
 
 from __future__ import annotations
 
 import sympy
 from sympy import Expr, Integer, Mul
 
+from codegen.boxes import window_sum
 from codegen.calls import Found, bias_code, factors_of, flattened
 from codegen.lower import Lowering
 from codegen.values import BATCH, Axis, Value
@@ -15,7 +16,6 @@ from codegen.windows import (
     arguments,
     depends_on_size,
     known_negative,
-    ones_window,
     size_fits,
     weight_and_image,
 )
@@ -156,7 +156,7 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
 
 
 def transposed_box(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
-    """Σ_ckq [p + padding = stride q + dilation k] f(x[n, c, q]): a transposed window of ones."""
+    """Σ_ckq [p + padding = stride q + dilation k] f(x[n, c, q]): a box sum that scatters."""
     found = transposed(lowering, e)
     if found is None:
         return None
@@ -169,4 +169,4 @@ def transposed_box(lowering: Lowering, e: Contraction, bias: Value | None) -> Fo
     }:
         return None
     body = Contraction(Mul(*rest), *e.letters)
-    return ones_window(lowering, body, w, "conv_transpose"), False
+    return window_sum(lowering, body, w, "conv_transpose"), False

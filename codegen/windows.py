@@ -1,4 +1,4 @@
-"""Sliding windows: convolutions, and window sums as a window of ones (box sums)."""
+"""Sliding windows: reads of an input at stride p + dilation k - padding, and convolutions."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import sympy
-from sympy import Expr, Pow
+from sympy import Expr
 
 from codegen.calls import Found, bias_code, factors_of, parameter_read
 from codegen.lower import Lowering
-from codegen.values import BATCH, Axis, Level, Value
+from codegen.values import BATCH, Axis, Value
 from derive import grammar as g
 from derive.evaluate import evaluate_size
-from derive.nodes import Contraction, Delta, Letter, Read, reads
+from derive.nodes import Contraction, Letter, Read
 
 
 @dataclass(frozen=True)
@@ -302,111 +302,3 @@ def weight_and_image(
     weights = [r for f in factors if (r := parameter_read(lowering, f)) is not None]
     images = [f for f in factors if isinstance(f, Read) and f not in weights]
     return (weights[0], images[0]) if len(weights) == 1 and len(images) == 1 else (None, None)
-
-
-def box_sum(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
-    """Σ_ck f(x[n, c, stride p + dilation k - padding]) = a window of ones over Σ_c f(x).
-
-    f is a product of reads at the same window, so that it is 0 outside the range.
-    """
-    bound = set(e.letters)
-    found = sorted(reads(e.body), key=str)
-    if not found or e.body.has(Delta):
-        return None
-    windows = [window(lowering, r, bound) for r in found]
-    first = windows[0]
-    if first is None or any(
-        w is None or w.slides != first.slides or w.axes != first.axes for w in windows
-    ):
-        return None
-    if not all(
-        isinstance(f, Read)
-        or (isinstance(f, Pow) and isinstance(f.base, Read) and f.exp.is_Integer and f.exp > 0)
-        for f in factors_of(e)
-    ):
-        return None
-    if not {s.kernel for s in first.slides} <= bound or bound - {s.kernel for s in first.slides} - {
-        first.channel
-    }:
-        return None
-    return ones_window(lowering, e, first, "conv"), False
-
-
-def ones_window(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Value:
-    """Sum the integrand over channels on the input's own grid, then slide a window of ones."""
-    mapping: dict[Expr, Expr] = {}
-    for read in reads(e.body):
-        position, indices = 0, list(read.indices)
-        for axis in lowering.program.tensors[read.tensor].axes:
-            for letter in axis:
-                if any(s.axis == letter for s in w.slides):
-                    indices[position] = letter
-                position += 1
-        mapping[read] = Read(read.args[0], *indices)
-    integrand = _replace(e.body, mapping)
-    letters = [w.channel] if w.channel in e.letters else []
-    lowering.windowed = True
-    value = lowering.of(integrand)
-    lowering.windowed = False
-    batch = (BATCH,) if BATCH in value.axes else ()
-    if letters:
-        assert w.channel is not None
-        if w.group is None:
-            value = value.with_code(
-                f"{value.at(Level.ATOM)}.sum({value.position((w.channel,))}, keepdim=True)"
-            )
-        else:
-            value = lowering.reduced(lowering.split(value), letters, "sum")
-    elif w.channel is None:
-        value = value.with_code(f"{value.at(Level.ATOM)}.unsqueeze({-len(w.slides) - 1})")
-    value = lowering.assign("squares", value)
-    if letters or w.channel is None:
-        groups = None if w.group is None else lowering.sizes.letter(w.group).code
-    else:
-        groups = lowering.sizes.letter(w.channel).code
-    kernel = ", ".join(lowering.sizes.letter(s.kernel).code for s in w.slides)
-    sizes = f"{groups or 1}, 1, {kernel}"
-    shared = per_kernel(lowering, w.slides)
-    if shared is not None:
-        sizes = f"{groups or 1}, 1, *{shared}"
-    ones = f"{value.code}.new_ones({sizes})"
-    name = "conv_transpose" if kind == "conv_transpose" else "conv"
-    call = f"F.{name}{len(w.slides)}d({value.code}, {ones}{arguments(lowering, w.slides, groups)})"
-    if lowering.wide:
-        call = sheltered(lowering, value.code, call, narrow=not letters and w.channel is not None)
-    out = tuple((s.out,) for s in w.slides)
-    if not letters and w.channel is not None:
-        head: tuple[Axis, ...] = ((w.channel,),) if w.group is None else ((w.group, w.channel),)
-        return Value(call, (*batch, *head, *out))
-    if w.group is not None:
-        return Value(call, (*batch, (w.group,), *out))
-    return Value(f"{call}.squeeze({-len(out) - 1})", (*batch, *out))
-
-
-def sheltered(lowering: Lowering, squares: str, call: str, *, narrow: bool) -> str:
-    """A window without autocast, which would round squares to half precision: they overflow there.
-
-    Its roots are wide ones unless it is as large as the layer's output.
-    """
-    found = lowering.name("energy")
-    call = call if narrow else f"{lowering.helper('_wide')}({call})"
-    lowering.statements.append(
-        f"with {lowering.helper('_no_autocast')}({squares}): {found} = {call}"
-    )
-    return found
-
-
-def per_kernel(lowering: Lowering, slides: Sequence[Slide]) -> str | None:
-    """``self.kernel_size`` if it is the tuple of all kernel sizes."""
-    if len(slides) < 2:
-        return None
-    codes = [lowering.sizes.letter(s.kernel).code for s in slides]
-    return whole_tuple(lowering, codes)
-
-
-def _replace(expression: Expr, mapping: dict[Expr, Expr]) -> Expr:
-    if expression in mapping:
-        return mapping[expression]
-    if not expression.args or expression.is_Symbol:
-        return expression
-    return expression.func(*(_replace(a, mapping) for a in expression.args))

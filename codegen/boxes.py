@@ -1,0 +1,144 @@
+"""Box sums: what a sliding window sums with weights of one, on the input's own grid first.
+
+Two forms, chosen by what they cost forward, backward and compiled. A map that was summed over
+channels is small: additions of shifted maps, one axis after another, cost less than any window of
+ones. A map as large as the layer's input costs least as a window of ones, but over three axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from sympy import Expr, Pow
+
+from codegen.calls import Found, factors_of
+from codegen.lower import Lowering
+from codegen.values import Value
+from codegen.windows import Window, arguments, whole_tuple, window
+from derive.nodes import Contraction, Delta, Read, reads
+
+SEPARABLE = {"conv": "_box_sum", "conv_transpose": "_box_spread"}
+"""The helper that sums over the windows of a call of torch."""
+
+
+def box_sum(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ_ck f(x[n, c, stride p + dilation k - padding]) = a box sum of Σ_c f(x).
+
+    f is a product of reads at the same window, so that it is 0 outside the range.
+    """
+    bound = set(e.letters)
+    found = sorted(reads(e.body), key=str)
+    if not found or e.body.has(Delta):
+        return None
+    windows = [window(lowering, r, bound) for r in found]
+    first = windows[0]
+    if first is None or any(
+        w is None or w.slides != first.slides or w.axes != first.axes for w in windows
+    ):
+        return None
+    if not all(
+        isinstance(f, Read)
+        or (isinstance(f, Pow) and isinstance(f.base, Read) and f.exp.is_Integer and f.exp > 0)
+        for f in factors_of(e)
+    ):
+        return None
+    kernels = {s.kernel for s in first.slides}
+    if not kernels <= bound or bound - kernels - {first.channel}:
+        return None
+    return window_sum(lowering, e, first, "conv"), False
+
+
+def window_sum(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Value:
+    """Sum the integrand over channels, then over windows.
+
+    Args:
+        lowering: The lowering.
+        e: The sum.
+        w: What it reads.
+        kind: "conv" or "conv_transpose".
+    """
+    summed = w.channel is None or w.channel in e.letters
+    squares = lowering.assign("squares", on_grid(lowering, e, w))
+    axes = (*squares.axes[: -len(w.slides)], *((s.out,) for s in w.slides))
+    # Outside a gauge the map may be of half precision, in which each addition would round.
+    if not lowering.wide:
+        return Value(ones_window(lowering, squares, w, kind), axes)
+    if not summed and len(w.slides) < 3:
+        return sheltered(lowering, squares, Value(ones_window(lowering, squares, w, kind), axes))
+    energy = lowering.assign("energy", Value(shifted(lowering, squares, w, kind), axes))
+    if not summed or lowering.bounded:
+        return energy
+    return lowering.assign("wide", Value(f"{lowering.helper('_wide')}({energy.code})", axes))
+
+
+def on_grid(lowering: Lowering, e: Contraction, w: Window) -> Value:
+    """The integrand where the input stands, summed over channels where the sum is."""
+    mapping: dict[Expr, Expr] = {}
+    for read in reads(e.body):
+        position, indices = 0, list(read.indices)
+        for axis in lowering.program.tensors[read.tensor].axes:
+            for letter in axis:
+                if any(s.axis == letter for s in w.slides):
+                    indices[position] = letter
+                position += 1
+        mapping[read] = Read(read.args[0], *indices)
+    lowering.windowed = True
+    value = lowering.of(replaced(e.body, mapping))
+    lowering.windowed = False
+    if w.channel not in e.letters:
+        return value
+    assert w.channel is not None
+    return lowering.reduced(lowering.split(value), [w.channel], "sum")
+
+
+def replaced(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
+    """An expression with some of its nodes replaced."""
+    if expression in mapping:
+        return mapping[expression]
+    if not expression.args or expression.is_Symbol:
+        return expression
+    return expression.func(*(replaced(a, mapping) for a in expression.args))
+
+
+# -------------------------------------------------------------- the forms
+def shifted(lowering: Lowering, squares: Value, w: Window, kind: str) -> str:
+    """Sums of shifted maps, as a helper's call."""
+    steps = [
+        [s.stride for s in w.slides],
+        [s.padding for s in w.slides],
+        [s.dilation for s in w.slides],
+    ]
+    if kind == "conv_transpose":
+        steps.append([s.output_padding for s in w.slides])
+    kernels = [lowering.sizes.letter(s.kernel).code for s in w.slides]
+    codes = [kernels, *([lowering.sizes.number(e).code for e in axis] for axis in steps)]
+    shown = ", ".join(every_axis(lowering, axis) for axis in codes)
+    return f"{lowering.helper(SEPARABLE[kind])}({squares.code}, {shown})"
+
+
+def every_axis(lowering: Lowering, codes: Sequence[str]) -> str:
+    """A tuple with one number an axis: ``self.stride``, or one that is written out."""
+    whole = whole_tuple(lowering, codes) if len(codes) > 1 else None
+    return whole or f"({', '.join(codes)}{',' if len(codes) == 1 else ''})"
+
+
+def ones_window(lowering: Lowering, squares: Value, w: Window, kind: str) -> str:
+    """A convolution with ones, each channel by itself."""
+    count = len(w.slides)
+    head = [x for a in squares.axes[:-count] if isinstance(a, tuple) for x in a]
+    groups = lowering.sizes.product([lowering.sizes.letter(x) for x in head]).code if head else None
+    code = squares.code if head else f"{squares.code}.unsqueeze({-count - 1})"
+    kernel = every_axis(lowering, [lowering.sizes.letter(s.kernel).code for s in w.slides])
+    sizes = f"*{kernel}" if kernel.isidentifier() or "(" not in kernel else kernel[1:-1].rstrip(",")
+    ones = f"{squares.code}.new_ones({groups or 1}, 1, {sizes})"
+    call = f"F.{kind}{count}d({code}, {ones}{arguments(lowering, w.slides, groups)})"
+    return call if head else f"{call}.squeeze({-count - 1})"
+
+
+def sheltered(lowering: Lowering, squares: Value, window: Value) -> Value:
+    """A window without autocast, which would round to half precision, where squares overflow."""
+    found = lowering.name("energy")
+    lowering.statements.append(
+        f"with {lowering.helper('_no_autocast')}({squares.code}): {found} = {window.code}"
+    )
+    return Value(found, window.axes)
