@@ -421,7 +421,7 @@ class AttentionWriter:
 
     # -------------------------------------------------------------- everything
     def functions(self) -> list[Function | Derived]:
-        """The gauges, and the corrected projections of each kind, behind their autograd function."""
+        """The gauges, and each kind of corrected projection behind its autograd function."""
         found: list[Function | Derived] = []
         optional = "x: Tensor, weight: Tensor, bias: Tensor | None"
         bodies, seen = set(), set()

@@ -19,7 +19,6 @@ from codegen.docs import literal, wrapped
 from codegen.forms import RECOGNISERS
 from codegen.forward import Forward, ForwardWriter, input_value
 from codegen.lower import Lowering
-from codegen.sizes import SizeCode
 from codegen.values import Level, Value, insert_axes
 from codegen.variants import merge_variants
 from derive.corrections import Correction
@@ -220,7 +219,7 @@ class BackwardWriter:
         low = self.low
         terms = Add.make_args(e)
         alone = [t for t in terms if isinstance(t, Read)]
-        if len(terms) != 2 or len(alone) != 1:  # noqa: PLR2004
+        if len(terms) != 2 or len(alone) != 1:
             return None
         rest = next(t for t in terms if t is not alone[0])
         sign = "-1" if rest.could_extract_minus_sign() else "1"
@@ -344,10 +343,9 @@ class DerivedWriter:
         for absent, found in self.passes.items():
             start, end = gauge_of(found.forward)
             statements = found.forward.statements
-            scale = self.full.gradients.scale.name
-            keep = f"ctx.save_for_backward({', '.join((*self.tensors, scale))})"
+            keep = f"ctx.save_for_backward({', '.join(self.kept())})"
             lines = (
-                f"scale = {self.gauge_call}",
+                f"{self.full.gradients.scale.name} = {self.gauge_call}",
                 keep,
                 *statements[found.forward.lines : start],
                 *statements[end:],
@@ -380,6 +378,12 @@ class DerivedWriter:
             lines += block if symbol not in vectors else []
         return (*lines, f"return {', '.join(names)}")
 
+    def kept(self) -> tuple[str, ...]:
+        """What the backward pass reads of the forward pass."""
+        lines = self.backward()
+        read = [n for n in self.tensors if mentions(lines, n)]
+        return (*read, self.full.gradients.scale.name)
+
     def parameter_blocks(self) -> dict[str, list[str]]:
         """Parameter → the statements of its gradient, for all variants that have it."""
         blocks = {}
@@ -387,13 +391,15 @@ class DerivedWriter:
             code = {p.parameters[symbol] for p in self.passes.values() if symbol in p.parameters}
             if len(code) != 1:
                 raise DerivationError(f"the gradient of {name} depends on what is absent")
-            blocks[symbol] = [f"if ctx.needs_input_grad[{place + 1}]:", f"    d{name} = {code.pop()}"]
+            blocks[symbol] = [
+                f"if ctx.needs_input_grad[{place + 1}]:",
+                f"    d{name} = {code.pop()}",
+            ]
         return blocks
 
     def unpacked(self, lines: tuple[str, ...], settings: list[str]) -> tuple[str, ...]:
         """The backward pass with what it reads taken from the context."""
-        kept = (*self.tensors, self.full.gradients.scale.name)
-        head = f"{', '.join(kept)} = ctx.saved_tensors"
+        head = f"{', '.join(self.kept())} = ctx.saved_tensors"
         *body, last = lines
         parameters = [f"self.{n}" for n in self.tensors]
         body = [strip(x, parameters) for x in body]

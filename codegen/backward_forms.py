@@ -18,9 +18,9 @@ def over_rows(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     if not all(isinstance(f, Read) for f in factors):
         return None
     values = [lowering.of(f) for f in factors]
-    if any(len(v.axes) != 2 or v.axes[0] is not BATCH for v in values):  # noqa: PLR2004
+    if any(len(v.axes) != 2 or v.axes[0] is not BATCH for v in values):
         return None
-    if len(values) > 2 or len({v.axes for v in values}) < len(values):  # noqa: PLR2004
+    if len(values) > 2 or len({v.axes for v in values}) < len(values):
         return None
     rows = [Value(f"{lowering.helper('_rows')}({v.code})", v.axes[1:]) for v in values]
     if len(rows) == 1:
@@ -33,7 +33,7 @@ def with_vector(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     """Σ_i b[i] u[..., i] = u @ b."""
     factors = factors_of(e)
     vectors = [f for f in factors if (r := parameter_read(lowering, f)) and len(r.indices) == 1]
-    if len(factors) != 2 or len(vectors) != 1 or len(e.letters) != 1:  # noqa: PLR2004
+    if len(factors) != 2 or len(vectors) != 1 or len(e.letters) != 1:
         return None
     vector = lowering.of(vectors[0])
     value = lowering.of(next(f for f in factors if f is not vectors[0]))

@@ -2,7 +2,8 @@
 
 Two forms, chosen by what they cost forward, backward and compiled. A map that was summed over
 channels is small: additions of shifted maps, one axis after another, cost less than any window of
-ones. A map as large as the layer's input costs least as a window of ones, but over three axes.
+ones. A map as large as the layer's input costs least as a window of ones, but over three axes; and
+so does one that scatters, whose shifted maps a compiler recomputes for each other.
 """
 
 from __future__ import annotations
@@ -16,9 +17,6 @@ from codegen.lower import Lowering
 from codegen.values import Value
 from codegen.windows import Window, arguments, whole_tuple, window
 from derive.nodes import Contraction, Delta, Read, reads
-
-SEPARABLE = {"conv": "_box_sum", "conv_transpose": "_box_spread"}
-"""The helper that sums over the windows of a call of torch."""
 
 
 def box_sum(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -63,9 +61,11 @@ def window_sum(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Valu
     # Outside a gauge the map may be of half precision, in which each addition would round.
     if not lowering.wide:
         return Value(ones_window(lowering, squares, w, kind), axes)
-    if not summed and len(w.slides) < 3:
-        return sheltered(lowering, squares, Value(ones_window(lowering, squares, w, kind), axes))
-    energy = lowering.assign("energy", Value(shifted(lowering, squares, w, kind), axes))
+    if kind == "conv_transpose" or (not summed and len(w.slides) < 3):
+        ones = Value(ones_window(lowering, squares, w, kind), axes)
+        energy = sheltered(lowering, squares, ones)
+    else:
+        energy = lowering.assign("energy", Value(shifted(lowering, squares, w), axes))
     if not summed or lowering.bounded:
         return energy
     return lowering.assign("wide", Value(f"{lowering.helper('_wide')}({energy.code})", axes))
@@ -101,19 +101,17 @@ def replaced(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
 
 
 # -------------------------------------------------------------- the forms
-def shifted(lowering: Lowering, squares: Value, w: Window, kind: str) -> str:
+def shifted(lowering: Lowering, squares: Value, w: Window) -> str:
     """Sums of shifted maps, as a helper's call."""
     steps = [
         [s.stride for s in w.slides],
         [s.padding for s in w.slides],
         [s.dilation for s in w.slides],
     ]
-    if kind == "conv_transpose":
-        steps.append([s.output_padding for s in w.slides])
     kernels = [lowering.sizes.letter(s.kernel).code for s in w.slides]
     codes = [kernels, *([lowering.sizes.number(e).code for e in axis] for axis in steps)]
     shown = ", ".join(every_axis(lowering, axis) for axis in codes)
-    return f"{lowering.helper(SEPARABLE[kind])}({squares.code}, {shown})"
+    return f"{lowering.helper('_box_sum')}({squares.code}, {shown})"
 
 
 def every_axis(lowering: Lowering, codes: Sequence[str]) -> str:

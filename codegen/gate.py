@@ -89,14 +89,14 @@ MEMBERS = {
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""
-    T add add_ amax append clamp_max clamp_min clone contiguous copy_ count detach device diag_embed dim
-    div double dtype expand expand_as extend float gather half index index_add index_put
-    index_select info insert is_complex is_contiguous is_cuda is_floating_point is_meta item items
-    keys layout
-    masked_fill mH mT mul mul_ narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero
-    norm numel repeat repeat_interleave requires_grad requires_grad_ reset_parameters roll
-    scatter_add select shape size stride sub tensor_split to type type_as unbind unfold values
-    var view view_as
+    add add_ amax append clamp_max clamp_min clone contiguous copy_ count detach device
+    diag_embed dim div double dtype expand expand_as extend float gather half index
+    index_add index_put index_select info insert is_complex is_contiguous is_cuda
+    is_floating_point is_meta item items keys layout masked_fill mH mT mul mul_ narrow ndim
+    neg new_empty new_full new_ones new_tensor new_zeros nonzero norm numel repeat
+    repeat_interleave requires_grad requires_grad_ reset_parameters roll scatter_add select
+    shape size stride sub T tensor_split to type type_as unbind unfold values var view
+    view_as
     """)
 
 
@@ -410,7 +410,7 @@ def check_class(node: ast.ClassDef, tree: ast.Module) -> None:
     if node.decorator_list or node.keywords or node not in tree.body:
         raise refusal(node, "classes are plain and stand in the module")
     if [ast.unparse(base) in classes for base in node.bases] != [True]:
-        raise refusal(node, "the base of a class is nn.Module, torch.autograd.Function or a class of the file")
+        raise refusal(node, f"the base of a class is nn.Module, {FUNCTION} or a class of the file")
     for part in node.body:
         if isinstance(part, ast.Assign | ast.AnnAssign):
             annotated = isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)

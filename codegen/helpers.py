@@ -149,39 +149,6 @@ def _box_sum(
         x = _window_sum(x, size, gap)[..., ::step].movedim(-1, -len(kernel_size))
     return x
 ''',
-    "_box_spread": '''
-def _box_spread(
-    x: Tensor,
-    kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    output_padding: tuple[int, ...],
-) -> Tensor:
-    """What a transposed convolution with a kernel of ones adds up, one axis after another."""
-    for axis in range(-1, -1 - len(kernel_size), -1):
-        size, step, gap = kernel_size[axis], stride[axis], dilation[axis]
-        if step > 1:
-            x = F.pad(x.unsqueeze(-1), [0, step - 1]).flatten(-2)
-        reach = gap * (size - 1) - padding[axis]
-        x = F.pad(x, [reach, reach + output_padding[axis] - (step - 1)])
-        x = _window_sum(x, size, gap).movedim(-1, -len(kernel_size))
-    return x
-''',
-    "_box_adjoint": '''
-def _box_adjoint(
-    x: Tensor,
-    shape: tuple[int, ...],
-    kernel_size: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-) -> Tensor:
-    """The adjoint of _box_sum for inputs whose last axes have this shape."""
-    windows = zip(shape, kernel_size, stride, padding, dilation, strict=True)
-    unread = [(n + 2 * p - d * (k - 1) - 1) % s for n, k, s, p, d in windows]
-    return _box_spread(x, kernel_size, stride, padding, dilation, tuple(unread))
-''',
     "_as_tuple": '''
 def _as_tuple(value: int | tuple[int, ...], length: int) -> tuple[int, ...]:
     """One number for every axis, or one number an axis."""
@@ -233,8 +200,6 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "_energy": ("_wide_dtype", "_is_transformed"),
     "_takes_derived": ("_is_transformed",),
     "_box_sum": ("_window_sum",),
-    "_box_spread": ("_window_sum",),
-    "_box_adjoint": ("_box_spread", "_window_sum"),
 }
 """What a helper calls itself."""
 

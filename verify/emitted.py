@@ -207,7 +207,6 @@ class Prover:
             return bits(found, point, draws) if place.generic else None
         raise Refusal(f"roots of what is not positive where derived ones are: {where}")
 
-
     def judged(self, machine: Machine, name: str, point: Point) -> tuple[Exact | None, ...]:
         """What a class gives at a point, in every mode in which its file may run.
 
@@ -215,7 +214,8 @@ class Prover:
             Refusal: If that is another than derived in one of them.
         """
         found: tuple[Exact | None, ...] = ()
-        for machine.mode in modes(machine, point.dtype):
+        for mode in modes(machine, point.dtype):
+            machine.mode = mode
             found = called(machine, name, point)
             wrong = differences(found, point)
             if wrong:

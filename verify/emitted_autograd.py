@@ -1,9 +1,9 @@
 """Autograd functions of an emitted file: both passes, read in exact arithmetic and held together.
 
 A file chooses by the mode in which it runs between plain operations and an autograd function. Where
-it calls one, its forward pass is read with numbers that have a derivative along v, so that the exact
-derivative ṙ of its result is at hand. Its backward pass is read with random g for the gradient of
-the result, and has to give numbers d with
+it calls one, its forward pass is read with numbers that have a derivative along v, so that the
+exact derivative ṙ of its result is at hand. Its backward pass is read with random g for the
+gradient of the result, and has to give numbers d with
 
     Σ_k ⟨d_k, v_k⟩ = ⟨g, ṙ⟩,
 
@@ -26,6 +26,7 @@ from verify.residues import PRIME
 
 if TYPE_CHECKING:
     from verify.emitted_language import Machine
+
 
 @dataclass(frozen=True)
 class Mode:

@@ -24,6 +24,7 @@ from verify.emitted_values import (
     ASKED,
     BUILTINS,
     ERRORS,
+    FUNCTION,
     IMPORTS,
     INITIAL,
     RESERVED,
@@ -88,7 +89,8 @@ class Machine(Statements):
         """A definition, without decorators or generators; an autograd function's is static."""
         decorators = [ast.unparse(d) for d in node.decorator_list]
         static = owner is not None and owner.is_function
-        if decorators != ["staticmethod"] * static or node.args.vararg or node.args.kwarg or node.args.posonlyargs:
+        odd = node.args.vararg or node.args.kwarg or node.args.posonlyargs
+        if decorators != ["staticmethod"] * static or odd:
             raise Refusal(f"`{node.name}` is no plain function")
         return Function(node, owner)
 
@@ -102,7 +104,7 @@ class Machine(Statements):
         if node.decorator_list or node.keywords or len(node.bases) != 1:
             raise Refusal(f"`{node.name}` is no plain class")
         base = self.value(node.bases[0], Frame({}))
-        is_function = base == Named("torch.autograd.Function")
+        is_function = base == Named(FUNCTION)
         plain = base == Named("nn.Module") or is_function
         if not plain and not (isinstance(base, EmittedClass) and not base.is_function):
             raise Refusal(f"the base {spoken(base)} is not known")

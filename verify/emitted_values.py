@@ -18,16 +18,13 @@ import torch
 from verify.exact_array import Exact, Refusal, Whole
 from verify.exact_table import ATTRIBUTES, KINDS, TABLE, Device, Factored, Limits, Norm, integers
 
-NAMESPACES = frozenset(
-    """torch torch.linalg torch._C torch.autograd torch.compiler forward_ad nn nn.init F math
-    torch.Tensor torch.autograd.Function""".split()
-)
+FUNCTION = "torch.autograd.Function"
+NAMESPACES = frozenset(["torch", "torch.linalg", "torch._C", "torch.autograd", "torch.compiler"])
+NAMESPACES |= {"forward_ad", "nn", "nn.init", "F", "math", "torch.Tensor", FUNCTION}
 # What a file may ask of the mode in which it runs.
-ASKED = frozenset(
-    """torch.is_grad_enabled torch.is_autocast_enabled torch.compiler.is_compiling
-    torch.compiler.is_exporting torch._C._is_tracing
-    torch._C._are_functorch_transforms_active""".split()
-)
+ASKED = frozenset(["torch.is_grad_enabled", "torch.is_autocast_enabled", "torch._C._is_tracing"])
+ASKED |= {"torch.compiler.is_compiling", "torch.compiler.is_exporting"}
+ASKED |= {"torch._C._are_functorch_transforms_active"}
 # Whatever a file may import, and what it binds.
 IMPORTS: Mapping[str, Mapping[str, str]] = {
     "from __future__ import annotations": {},
@@ -255,12 +252,10 @@ def attribute(value: Any, name: str) -> Any:
     """
     if isinstance(value, Named):
         return member(f"{value.name}.{name}")
-    if isinstance(value, Instance):
+    if isinstance(value, Instance | Context):
         return value.get(name)
     if isinstance(value, EmittedClass) and value.is_function and name == "apply":
         return Bound("apply", value)
-    if isinstance(value, Context):
-        return value.get(name)
     if isinstance(value, Norm) and name == "square":
         return Bound("Norm.square", value)
     if isinstance(value, Device) and name == "type":

@@ -1,4 +1,4 @@
-"""Box sums: the helpers against torch's windows of ones, the adjoint, and the form chosen."""
+"""Box sums: the helper against torch's windows of ones, and the form chosen."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from tests.codegen.specs import spec
 from tests.support import SPEC_FILES
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-SCATTER = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 SPATIAL = (11, 9, 8)
 # Kernel, stride, padding and dilation of an axis; the first axis takes the first, and so on.
 AXES = tuple(itertools.product((1, 2, 3, 4), (1, 2, 3), (0, 2), (1, 2)))
@@ -33,10 +32,7 @@ def helpers(*names: str) -> dict[str, object]:
     return found
 
 
-HELPERS = helpers("_box_sum", "_box_spread", "_box_adjoint")
-box_sum, box_spread, box_adjoint = (
-    HELPERS[name] for name in ("_box_sum", "_box_spread", "_box_adjoint")
-)
+box_sum = helpers("_box_sum")["_box_sum"]
 
 
 def image(*shape: int, seed: int = 0) -> Tensor:
@@ -61,66 +57,11 @@ def test_a_box_sum_is_a_window_of_ones(axes, rank):
     torch.testing.assert_close(box_sum(x, kernel, stride, padding, dilation), wanted)
 
 
-@every_rank
-@every_step
-@pytest.mark.parametrize("extra", [0, 1])
-def test_a_spread_is_a_transposed_window_of_ones(axes, rank, extra):
-    kernel, stride, padding, dilation = columns(axes, rank)
-    # torch takes an output padding below the stride or the dilation alone.
-    more = tuple(min(extra, max(s, d) - 1) for s, d in zip(stride, dilation, strict=True))
-    x = image(2, *SPATIAL[:rank])
-    wanted = ones_window(
-        SCATTER[rank],
-        x,
-        kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        output_padding=more,
-    )
-    torch.testing.assert_close(box_spread(x, kernel, stride, padding, dilation, more), wanted)
-
-
-def inner(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum()
-
-
-@every_rank
-@every_step
-def test_the_adjoint_of_a_box_sum(axes, rank):
-    """⟨box(u), v⟩ = ⟨u, adjoint(v)⟩, in integers: there is no rounding."""
-    steps = columns(axes, rank)
-    u = image(2, *SPATIAL[:rank]).mul(100).round()
-    summed = box_sum(u, *steps)
-    v = image(*summed.shape, seed=1).mul(100).round()
-    spread = box_adjoint(v, u.shape[1:], *steps)
-    assert spread.shape == u.shape
-    assert inner(summed, v) == inner(u, spread)
-
-
-@every_rank
-def test_another_kernel_padding_or_dilation_has_another_adjoint(rank):
-    steps = [(3,) * rank, (2,) * rank, (1,) * rank, (1,) * rank]
-    u = image(2, *SPATIAL[:rank]).mul(100).round()
-    summed = box_sum(u, *steps)
-    v = image(*summed.shape, seed=1).mul(100).round()
-    for place, other in ((0, 2), (2, 0), (3, 2)):
-        wrong = [*steps]
-        wrong[place] = (other,) * rank
-        spread = box_adjoint(v, u.shape[1:], *wrong)
-        assert spread.shape != u.shape or inner(summed, v) != inner(u, spread)
-
-
 def test_gradients_of_both_orders():
     steps = ((3, 2), (2, 1), (1, 2), (2, 1))
     x = image(1, 5, 4).requires_grad_()
-    for call in (
-        lambda t: box_sum(t, *steps),
-        lambda t: box_spread(t, *steps, (1, 0)),
-        lambda t: box_adjoint(box_sum(t, *steps), (5, 4), *steps),
-    ):
-        assert torch.autograd.gradcheck(call, (x,))
-        assert torch.autograd.gradgradcheck(lambda t, call=call: call(t).square(), (x,))
+    assert torch.autograd.gradcheck(lambda t: box_sum(t, *steps), (x,))
+    assert torch.autograd.gradgradcheck(lambda t: box_sum(t, *steps).square(), (x,))
 
 
 def test_a_window_of_one_position_costs_nothing():
@@ -144,14 +85,12 @@ def test_a_map_that_is_summed_over_channels_is_shifted(name):
     text = generate(load_spec(SPEC_FILES[name])).text
     assert "_box_sum(squares," in "".join(text.split())
     assert "new_ones" not in text
-    assert "_box_spread" not in text
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_a_scatter_is_spread(rank):
+def test_a_scatter_is_a_transposed_window_of_ones(rank):
     text = generate(load_spec(SPEC_FILES[f"conv_transpose{rank}d"])).text
-    assert "_box_spread(" in text
-    assert "new_ones" not in text
+    assert "new_ones" in text
     assert "_box_sum(" not in text
 
 

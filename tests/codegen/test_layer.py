@@ -184,7 +184,7 @@ FORMS = {
     "gated_linear": ("F.linear(x, self.weight, self.bias)",),
     **{f"conv{d}d": (f"F.conv{d}d(", "_box_sum(") for d in (1, 2, 3)},
     **{f"depthwise_conv{d}d": (f"F.conv{d}d(", "squares.new_ones(") for d in (1, 2)},
-    **{f"conv_transpose{d}d": (f"F.conv_transpose{d}d(", "_box_spread(") for d in (1, 2, 3)},
+    **{f"conv_transpose{d}d": (f"F.conv_transpose{d}d(", "squares.new_ones(") for d in (1, 2, 3)},
 }
 
 
