@@ -93,7 +93,8 @@ class Read(Expr):
     @property
     def tensor(self) -> str:
         """The tensor's name."""
-        return str(self.args[0])
+        name: str = self.args[0].name
+        return name
 
     @property
     def indices(self) -> tuple[Expr, ...]:
