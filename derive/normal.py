@@ -155,7 +155,21 @@ def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     if not opaque:
         return expand(factor * Add(*(_contract_term(t, letters) for t in terms)))
     plain = Add(*(_contract_term(t, letters) for t in terms if t not in opaque))
-    return expand(factor * (plain + _contract_opaque(Add(*opaque), letters)))
+    groups = _by_free_deltas(opaque, letters).items()
+    rest = Add(*(deltas * _contract_opaque(Add(*ts), letters) for deltas, ts in groups))
+    return expand(factor * (plain + rest))
+
+
+def _by_free_deltas(terms: Sequence[Expr], letters: Sequence[Letter]) -> dict[Expr, list[Expr]]:
+    """Products of deltas without a bound letter → what they multiply: they stay outside of Σ."""
+    bound = set(letters)
+    groups: dict[Expr, list[Expr]] = {}
+    for term in terms:
+        factors = Mul.make_args(term)
+        free = [f for f in factors if isinstance(f, Delta) and not f.free_symbols & bound]
+        rest = Mul(*(f for f in factors if f not in free))
+        groups.setdefault(Mul(*free), []).append(rest)
+    return groups
 
 
 def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
@@ -182,9 +196,11 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
     if not any(_opaque_letters(t, letters) for t in Add.make_args(expand(reduced))):
         return contract(expand(reduced), letters)
     constant, dependent = reduced.as_independent(*letters, as_Add=False)
+    common, dependent = factored(dependent).as_independent(*letters, as_Add=False)
     used = [x for x in letters if x in dependent.free_symbols]
     unused = [size_symbol(x.size) for x in letters if x not in used]
-    return constant * Mul(*unused) * rename_bound(Contraction(factored(dependent), *used))
+    outside = constant * common * Mul(*unused)
+    return outside * rename_bound(Contraction(dependent, *used))
 
 
 def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:

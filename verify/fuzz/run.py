@@ -172,16 +172,18 @@ def write(failure: Failure, settings: Settings) -> Path:
     return file
 
 
-def read(file: Path) -> Layer:
-    """The tree of a saved spec.
+def read(file: Path) -> tuple[Layer, int, int]:
+    """The tree of a saved spec, and the seed and number whose points showed what was wrong.
 
     Raises:
-        ValueError: If the file holds none.
+        ValueError: If the file holds no tree.
     """
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith(TREE):
-            return loads(line.removeprefix(TREE))
-    raise ValueError(f"{file} holds no tree")
+    text = file.read_text(encoding="utf-8")
+    place = re.search(r"^# seed (\d+), number (\d+)$", text, re.MULTILINE)
+    tree = re.search(f"^{TREE}(.*)$", text, re.MULTILINE)
+    if place is None or tree is None:
+        raise ValueError(f"{file} holds no tree")
+    return loads(tree[1]), int(place[1]), int(place[2])
 
 
 def saved(folder: Path) -> Iterator[Path]:
