@@ -27,6 +27,7 @@ from derive.nodes import (
     Read,
     Softmax,
     TokenRead,
+    free,
     size_symbol,
     substitute,
 )
@@ -107,9 +108,9 @@ def _clean(term: Expr) -> Expr:
             if pair is None:
                 continue
             keep, drop = sorted(pair, key=lambda x: (x.mark != "", x.mark, x.name))
-            rest = Mul(*(f for f in term.args if f is not factor))
-            if drop in rest.free_symbols:
-                term = factor * substitute(rest, {drop: keep})
+            rest = [f for f in term.args if f is not factor]
+            if any(drop in free(f) for f in rest):
+                term = factor * substitute(Mul(*rest), {drop: keep})
                 changed = True
                 break
     return term
@@ -145,7 +146,7 @@ def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     body = expand(body)
     letters = list(letters)
     factor: Expr = Integer(1)
-    for letter in [x for x in letters if x not in body.free_symbols]:
+    for letter in [x for x in letters if x not in free(body)]:
         factor *= size_symbol(letter.size)
         letters.remove(letter)
     if not letters or body == 0:
@@ -166,9 +167,9 @@ def _by_free_deltas(terms: Sequence[Expr], letters: Sequence[Letter]) -> dict[Ex
     groups: dict[Expr, list[Expr]] = {}
     for term in terms:
         factors = Mul.make_args(term)
-        free = [f for f in factors if isinstance(f, Delta) and not f.free_symbols & bound]
-        rest = Mul(*(f for f in factors if f not in free))
-        groups.setdefault(Mul(*free), []).append(rest)
+        apart = [f for f in factors if isinstance(f, Delta) and not free(f) & bound]
+        rest = Mul(*(f for f in factors if f not in apart))
+        groups.setdefault(Mul(*apart), []).append(rest)
     return groups
 
 
@@ -177,7 +178,7 @@ def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
     found: set[Letter] = set()
     for factor in Mul.make_args(term):
         if isinstance(factor, Pow) and factor.base.is_Add:
-            found |= factor.base.free_symbols & set(letters)
+            found |= free(factor.base) & set(letters)
     return found
 
 
@@ -197,7 +198,7 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
         return contract(expand(reduced), letters)
     constant, dependent = reduced.as_independent(*letters, as_Add=False)
     common, dependent = factored(dependent).as_independent(*letters, as_Add=False)
-    used = [x for x in letters if x in dependent.free_symbols]
+    used = [x for x in letters if x in free(dependent)]
     unused = [size_symbol(x.size) for x in letters if x not in used]
     outside = constant * common * Mul(*unused)
     return outside * rename_bound(Contraction(dependent, *used))
@@ -216,9 +217,9 @@ def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
     outside: list[Expr] = []
     inside: list[Expr] = []
     for factor in Mul.make_args(term):
-        (inside if factor.free_symbols & bound else outside).append(factor)
+        (inside if free(factor) & bound else outside).append(factor)
     for letter in list(bound):
-        if not any(letter in f.free_symbols for f in inside):
+        if not any(letter in free(f) for f in inside):
             outside.append(size_symbol(letter.size))
             bound.discard(letter)
     return Mul(*outside) * Mul(*(_close(part, held) for part, held in _components(inside, bound)))
@@ -236,7 +237,7 @@ def _flatten(factors: list[Expr], bound: set[Letter]) -> tuple[list[Expr], set[L
             isinstance(base, Contraction)
             and exponent.is_Integer
             and exponent > 0
-            and base.free_symbols & bound
+            and free(base) & bound
         ):
             for _ in range(int(exponent)):
                 fresh = {x: x.fresh() for x in base.letters}
@@ -314,7 +315,7 @@ def _components(factors: list[Expr], bound: set[Letter]) -> list[tuple[Expr, lis
     """Parts of a product that share no bound letter."""
     groups: list[tuple[list[Expr], set[Letter]]] = []
     for factor in factors:
-        held = factor.free_symbols & bound
+        held = free(factor) & bound
         merged: tuple[list[Expr], set[Letter]] = ([factor], set(held))
         rest = []
         for group in groups:
@@ -347,8 +348,21 @@ def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...],
     if not expression.args or isinstance(expression, Symbol):
         return expression
     if isinstance(expression, BINDERS):
-        # Bound letters are renamed apart first, so that no definition is captured.
-        fresh = {x: x.fresh() for x in expression.letters}
-        body = inline(substitute(expression.body, fresh), definitions)
-        return expression.func(body, *fresh.values())
-    return expression.func(*(inline(a, definitions) for a in expression.args))
+        return _inline_binder(expression, definitions)
+    arguments = [inline(a, definitions) for a in expression.args]
+    if all(a is b for a, b in zip(arguments, expression.args, strict=True)):
+        return expression
+    return expression.func(*arguments)
+
+
+def _inline_binder(
+    expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...], Expr]]
+) -> Expr:
+    """A sum or maximum; its letters are renamed apart first, so that no definition is captured."""
+    nodes = list(sympy.preorder_traversal(expression.body))
+    named = {n.tensor for n in nodes if isinstance(n, Read)}
+    if named.isdisjoint(definitions) and not any(isinstance(n, Softmax) for n in nodes):
+        return expression
+    fresh = {x: x.fresh() for x in expression.letters}
+    body = inline(substitute(expression.body, fresh), definitions)
+    return expression.func(body, *fresh.values())
