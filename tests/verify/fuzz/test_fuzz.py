@@ -15,7 +15,8 @@ from verify.fuzz import illegal
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import KINDS, judge_illegal
 from verify.fuzz.judge import TOO_LONG, judge
-from verify.fuzz.run import Settings, fuzz, read, saved, summary
+from verify.fuzz.results import Settings
+from verify.fuzz.run import fuzz, read, saved, summary
 from verify.fuzz.shrink import shrink
 from verify.fuzz.text import toml
 
