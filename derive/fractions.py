@@ -43,6 +43,15 @@ def cancel(expression: Expr) -> Expr:
     return (top / bottom).xreplace({v: k for k, v in atoms.items()})
 
 
+def apart(expression: Expr) -> Expr:
+    """exp(a + b) as exp(a) exp(b): SymPy does not see that exp(a + b) exp(-a - b) is 1."""
+    if isinstance(expression, sympy.exp):
+        return Mul(*(sympy.exp(t) for t in Add.make_args(expression.args[0])))
+    if isinstance(expression, Add | Mul | Pow):
+        return expression.func(*(apart(a) for a in expression.args))
+    return expression
+
+
 def _has_denominator(expression: Expr) -> bool:
     for node in _surface(expression):
         if isinstance(node, Pow) and (

@@ -16,7 +16,7 @@ from sympy import Expr, Symbol
 
 from derive.corrections import LAMBDA, MU
 from derive.derivation import Derivation
-from derive.fractions import cancel
+from derive.fractions import apart, cancel
 from derive.nodes import Letter, Read
 from derive.normal import inline, normal
 from derive.program import Line, Program, Tensor
@@ -84,7 +84,7 @@ def difference(subject: Subject, kernel: Expr) -> Expr | None:
     unit = subject.program.unit
     if not is_diagonal(kernel, unit):
         return None
-    return cancel(normal(on_diagonal(kernel, unit) - subject.correction.rate))
+    return cancel(apart(normal(on_diagonal(kernel, unit) - subject.correction.rate)))
 
 
 def matrix_remainder(derivation: Derivation, gauge: Expr) -> Expr:
