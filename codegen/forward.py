@@ -261,6 +261,7 @@ class ForwardWriter:
         """A product of powers; an inverse root of what may be zero is 0 there."""
         low = self.lowering
         parts: list[Value] = []
+        roots = 0
         for factor in sorted(Mul.make_args(gauge), key=lambda f: (bool(reads(f)), str(f))):
             negative = (
                 isinstance(factor, Pow)
@@ -284,7 +285,10 @@ class ForwardWriter:
             degree = -1 / factor.exp
             shown = str(int(degree)) if degree.is_Integer else repr(float(degree))
             parts.append(base.with_code(f"{low.helper('_inverse_root')}({base.code}, {shown})"))
-        return low.product(parts)
+            roots += 1
+        value = low.product(parts)
+        # Of three, two may exceed the largest number where the third is 0.
+        return value.with_code(f"{value.at(Level.ATOM)}.nan_to_num()") if roots > 2 else value
 
     def plain_power(self, base: Value, exponent: Expr) -> Value:
         """``base ** exponent`` where the base is positive."""

@@ -111,6 +111,20 @@ class TermWriter:
             return ["+" if isinstance(e, Add) else "*", *parts]
         raise DerivationError(f"{e} is no index")
 
+    def indices(self, e: Read, names: Names) -> list[Json]:
+        """The indices of a read; a letter that is made for another axis is written as a sum.
+
+        As of a window of one offset: only sums may leave the axis that they are made for.
+        """
+        tensor = self.program.tensors.get(e.tensor)
+        axes = e.indices if tensor is None else tensor.letters
+        found = []
+        for i, axis in zip(e.indices, axes, strict=True):
+            index = self.index(i, names)
+            other = isinstance(i, Letter) and i.size != axis.size
+            found.append(["+", index] if other else index)
+        return found
+
     # -------------------------------------------------------------- numbers
     def write(self, e: Expr, names: Names | None = None) -> Json:
         """An expression.
@@ -120,7 +134,7 @@ class TermWriter:
         """
         names = names or {}
         if isinstance(e, Read):
-            read = ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
+            read = ["read", e.tensor, *self.indices(e, names)]
             return ["held", read] if e.tensor in self.held else read
         if isinstance(e, Delta):
             return ["is 0", self.index(e.args[0], names)]

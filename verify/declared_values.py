@@ -134,9 +134,14 @@ def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
 
 
 def computable(case: Case, given: Tensors, dtype: torch.dtype, relative: float) -> bool:
-    """Whether the uncorrected layer, by brute force in half precision, is right."""
+    """Whether the uncorrected layer, by brute force in half precision, is right and not 0 all over.
+
+    A 0 may be a 0 times what overflows when it is multiplied in another order.
+    """
     plain = GaugedLayer(case, uncorrected(case))
     wanted = plain(*cast(given, torch.float64)).numpy()
+    if not wanted.any():
+        return False
     plain.gauge = plain.gauge.to(dtype)
     found = plain.to(dtype)(*given).double().numpy()
     return deviation(found, wanted) <= relative * size_of(wanted)
