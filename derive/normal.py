@@ -116,6 +116,7 @@ def _clean(term: Expr) -> Expr:
     return term
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _letter_pair(factor: Expr) -> tuple[Letter, Letter] | None:
     """The two letters of one size of δ(a-b), if that is what it is."""
     if not isinstance(factor, Delta):
@@ -206,6 +207,7 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
 
 def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
     """Σ over letters of one monomial."""
+    check_time()
     bound = set(letters)
     factors, bound = _flatten(list(Mul.make_args(term)), bound)
     collapsed = _apply_deltas(Mul(*factors), bound)
@@ -295,6 +297,7 @@ def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None
     return None
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _join_deltas(first: Delta, second: Delta) -> Expr | None:
     """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride)."""
     for sign in (1, -1):
