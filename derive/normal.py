@@ -299,7 +299,12 @@ def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None
 
 @functools.lru_cache(maxsize=1 << 12)
 def _join_deltas(first: Delta, second: Delta) -> Expr | None:
-    """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride)."""
+    """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride).
+
+    Not where the second is of two letters already: δ(a-b) δ(a-c) would become another for ever.
+    """
+    if _letter_pair(second) is not None:
+        return None
     for sign in (1, -1):
         difference = first.args[0] + sign * second.args[0]
         letters = [s for s in difference.free_symbols if isinstance(s, Letter)]

@@ -3,7 +3,7 @@
 import pytest
 from sympy import Integer, Symbol, sqrt
 
-from derive.nodes import Letter, Read, size_symbol
+from derive.nodes import Delta, Letter, Read, size_symbol
 from derive.normal import contract
 from derive.structure import _nonnegative
 
@@ -30,3 +30,21 @@ def test_an_even_power_is_not_negative_and_an_odd_one_may_be(power, sign):
     x = Symbol("x", real=True)
     assert _nonnegative(5 * x**power) is sign
     assert not _nonnegative(-5 * sqrt(2) * x**power)
+
+
+def test_deltas_of_three_letters_that_are_not_summed_end():
+    a, b, c = (Letter(x, "j") for x in "abc")
+    deltas = Delta(a - b) * Delta(a - c)
+    assert contract(deltas * B, [K]) == deltas * contract(B, [K])
+
+
+def test_a_window_and_its_shift_by_a_stride_join():
+    a, b, offset = Letter("a", "j"), Letter("b", "j"), Letter("c", "k")
+    found = contract(Delta(offset - 2 * a) * Delta(offset - 2 * b) * B, [K])
+    assert Delta(a - b) in found.args
+
+
+def test_a_delta_that_is_not_summed_stays_outside_of_a_quotient():
+    a, b = Letter("a", "k"), Letter("b", "k")
+    found = contract(Delta(a - b) * (A + A**2) / (1 + A * B), [J])
+    assert Delta(a - b) in found.args
