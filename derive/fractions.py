@@ -8,13 +8,18 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
-from derive.budget import check_time
+from derive.budget import check_fraction, check_time
 from derive.nodes import Letter
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def cancel(expression: Expr) -> Expr:
-    """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
+    """Cancel common factors of numerator and denominator, atoms taken as indeterminates.
+
+    Raises:
+        TooLargeError: If these would be longer than the limits of :mod:`derive.budget`.
+        BudgetError: If the time is up.
+    """
     check_time()
     if not _has_denominator(expression):
         return expression
@@ -34,7 +39,9 @@ def cancel(expression: Expr) -> Expr:
             atoms[node] = sympy.Dummy(f"a{len(atoms)}", **assumptions)
         return atoms[node]
 
-    top, bottom = sympy.fraction(sympy.cancel(sympy.together(hide(expression))))
+    together = sympy.together(hide(expression))
+    check_fraction(together)
+    top, bottom = sympy.fraction(sympy.cancel(together))
     if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(
         Add.make_args(bottom)
     ):

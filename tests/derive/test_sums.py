@@ -1,8 +1,10 @@
 """Sums over letters, as the solver closes them, and the sign of a factor."""
 
 import pytest
-from sympy import Integer, Symbol, sqrt
+from sympy import Integer, Symbol, exp, sqrt
 
+from derive.budget import TooLargeError
+from derive.fractions import apart, cancel
 from derive.nodes import Delta, Letter, Read, size_symbol
 from derive.normal import contract
 from derive.structure import _nonnegative
@@ -48,3 +50,22 @@ def test_a_delta_that_is_not_summed_stays_outside_of_a_quotient():
     a, b = Letter("a", "k"), Letter("b", "k")
     found = contract(Delta(a - b) * (A + A**2) / (1 + A * B), [J])
     assert Delta(a - b) in found.args
+
+
+@pytest.mark.parametrize(("power", "large"), [(3, False), (30, True)])
+def test_a_fraction_is_counted_before_it_is_cancelled(power, large):
+    symbols = [Symbol(name, positive=True) for name in "pqrs"]
+    quotient = sum(symbols) ** power / (1 + symbols[0]) - symbols[1] ** power
+    if not large:
+        assert (cancel(quotient) - quotient).equals(0)
+    else:
+        with pytest.raises(TooLargeError, match="multiplied out"):
+            cancel(quotient**2)
+
+
+def test_exponentials_of_sums_cancel_apart():
+    x, y = Symbol("x", real=True), Symbol("y", real=True)
+    product = exp(x + y) * exp(-x - y)
+    assert cancel(product) != 1
+    assert cancel(apart(product)) == 1
+    assert cancel(apart(exp(x + y) * exp(-x))) != 1
