@@ -51,13 +51,21 @@ def judge_gradients(module: torch.nn.Module, case: Case, record: Record) -> None
 
 
 def judge_tiny(module: torch.nn.Module, inputs: Tensors, case: Case, record: Record) -> None:
-    """Where the gauge would be beyond the numbers of a type it saturates: the output is finite."""
+    """Where the gauge would be beyond the numbers of a type it saturates: the output is finite.
+
+    Not where z has no value at such inputs, as log(0), or z̃ is beyond the type, as 1/√κ of a z that
+    does not vanish with its inputs.
+    """
+    plain = GaugedLayer(case, uncorrected(case))
     for dtype in TYPES:
         here = copy.deepcopy(module).to(dtype)
         factor = torch.finfo(dtype).tiny * BELOW
         given = cast(tuple(x * factor if x.is_floating_point() else x for x in inputs), dtype)
+        wide = cast(given, torch.float64)
         with torch.no_grad():
-            finite = bool(torch.isfinite(here(*given)).all())
+            z, found, wanted = plain(*wide), here(*given), module(*wide)
+        within = z.abs() <= 1 if dtype == torch.float64 else wanted.abs() < torch.finfo(dtype).max
+        finite = bool((torch.isfinite(found) | ~within & ~found.isnan() | ~torch.isfinite(z)).all())
         what = f"not finite in {dtype} for inputs below its normal numbers: {case}"
         record.judge(0.0 if finite else 1.0, 0.0, what)
 
