@@ -27,6 +27,9 @@ CLOSE = 1e-9
 DUST = 1e-24
 """A share of K that is smaller than this part of it is what rounding leaves of 0."""
 REDRAWS = 5
+INPUTS = (1.0,) * 2
+KINKED_INPUTS = (1.0,) * 4 + (4.0,) * 4
+"""Draws of inputs, and how large; more where a function is flat somewhere, as max(y, 0.5)."""
 RANK_DRAWS = 4
 SCALES = (1.0, 0.25, 0.0625)
 
@@ -106,7 +109,7 @@ ORDER = ("zero", "isotropic", "diagonal", "anisotropic")
 
 
 def redrawn(layer: Layer, point: Point, kind: str, source: Seeded) -> Point:
-    """The point with other parameters, or with other inputs; half of them larger than before."""
+    """The point with other parameters, or with other inputs."""
     generator = torch.Generator().manual_seed(source.integer(0, 2**31 - 1))
     found = {}
     for tensor in layer.tensors:
@@ -130,7 +133,8 @@ def characterise(
     at = [(point, measure(layer, point, absent)) for point in points]
     base = points[0]
     moved = [redrawn(layer, base, "parameters", source) for _ in range(REDRAWS)]
-    fed = [redrawn(layer, base, "inputs", source) for _ in range(2)]
+    sizes = KINKED_INPUTS if is_kinked(layer) else INPUTS
+    fed = [scaled(layer, redrawn(layer, base, "inputs", source), size) for size in sizes]
     own = [m.own for _, m in at]
     by_parameters = [own[0], *(measure(layer, p, absent).own for p in moved)]
     by_inputs = [measure(layer, p, absent) for p in fed]
