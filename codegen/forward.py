@@ -261,7 +261,7 @@ class ForwardWriter:
         """A product of powers; an inverse root of what may be zero is 0 there."""
         low = self.lowering
         parts: list[Value] = []
-        roots = 0
+        powers: list[Expr] = []
         for factor in sorted(Mul.make_args(gauge), key=lambda f: (bool(reads(f)), str(f))):
             negative = (
                 isinstance(factor, Pow)
@@ -285,10 +285,11 @@ class ForwardWriter:
             degree = -1 / factor.exp
             shown = str(int(degree)) if degree.is_Integer else repr(float(degree))
             parts.append(base.with_code(f"{low.helper('_inverse_root')}({base.code}, {shown})"))
-            roots += 1
+            powers.append(-factor.exp)
         value = low.product(parts)
-        # Of three, two may exceed the largest number where the third is 0.
-        return value.with_code(f"{value.at(Level.ATOM)}.nan_to_num()") if roots > 2 else value
+        # The least number to the power -1 is ∞: all but one may be, together, where that one is 0.
+        infinite = sum(sorted(powers)[1:]) >= 1
+        return value.with_code(f"{value.at(Level.ATOM)}.nan_to_num()") if infinite else value
 
     def plain_power(self, base: Value, exponent: Expr) -> Value:
         """``base ** exponent`` where the base is positive."""
