@@ -1,13 +1,13 @@
 """Sums over letters, as the solver closes them, and the sign of a factor."""
 
 import pytest
-from sympy import Integer, Symbol, exp, sqrt
+from sympy import Integer, Symbol, exp, oo, sqrt
 
 from derive.budget import TooLargeError
 from derive.fractions import apart, cancel
 from derive.nodes import Delta, Letter, Read, size_symbol
 from derive.normal import contract
-from derive.structure import _nonnegative
+from derive.structure import _nonnegative, at_zero_input
 
 J, K = Letter("j", "j"), Letter("k", "k")
 A, B = Read(Symbol("a"), J), Read(Symbol("b"), K)
@@ -69,3 +69,11 @@ def test_exponentials_of_sums_cancel_apart():
     assert cancel(product) != 1
     assert cancel(apart(product)) == 1
     assert cancel(apart(exp(x + y) * exp(-x))) != 1
+
+
+@pytest.mark.parametrize(("height", "finite"), [(4, True), (5, False)])
+def test_a_tower_of_exponentials_at_zero_is_not_computed(height, finite):
+    value = A
+    for _ in range(height):
+        value = exp(value)
+    assert (at_zero_input(value, ("a",)) != oo) is finite
