@@ -275,6 +275,7 @@ class ForwardWriter:
         """A product of powers; an inverse root of what may be zero is 0 there."""
         low = self.lowering
         parts: list[Value] = []
+        powers: list[Expr] = []
         for factor in sorted(Mul.make_args(gauge), key=lambda f: (bool(reads(f)), str(f))):
             negative = (
                 isinstance(factor, Pow)
@@ -298,7 +299,11 @@ class ForwardWriter:
             degree = -1 / factor.exp
             shown = str(int(degree)) if degree.is_Integer else repr(float(degree))
             parts.append(base.with_code(f"{low.helper('_inverse_root')}({base.code}, {shown})"))
-        return low.product(parts)
+            powers.append(-factor.exp)
+        value = low.product(parts)
+        # The least number to the power -1 is ∞: all but one may be, together, where that one is 0.
+        infinite = sum(sorted(powers)[1:]) >= 1
+        return value.with_code(f"{value.at(Level.ATOM)}.nan_to_num()") if infinite else value
 
     def plain_power(self, base: Value, exponent: Expr) -> Value:
         """``base ** exponent`` where the base is positive."""

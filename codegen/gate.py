@@ -92,8 +92,8 @@ METHODS = TORCH | words("""
     add add_ amax append clamp_max clamp_min clone contiguous copy_ count detach device
     diag_embed dim div double dtype expand expand_as extend float gather half index
     index_add index_put index_select info insert is_complex is_contiguous is_cuda
-    is_floating_point is_meta item items keys layout masked_fill mH mT mul mul_ narrow ndim
-    neg new_empty new_full new_ones new_tensor new_zeros nonzero norm numel repeat
+    is_floating_point is_meta item items keys layout masked_fill mH mT mul mul_ nan_to_num
+    narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero norm numel repeat
     repeat_interleave requires_grad requires_grad_ reset_parameters roll scatter_add select
     shape size stride sub T tensor_split to type type_as unbind unfold values var view
     view_as

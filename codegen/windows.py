@@ -97,7 +97,7 @@ def size_fits(lowering: Lowering, s: Slide, expected: Callable[[int, int, Steps]
             return False
         number = {sympy.Symbol(n, integer=True): v for n, v in symbols.items()}
         given = (s.stride, s.dilation, s.padding, s.output_padding)
-        steps = Steps(*(int(x.subs(number)) for x in given))
+        steps = Steps(*(int(x.xreplace(number)) for x in given))
         if steps.stride < 1:
             continue
         wanted = expected(sizes[s.axis.size], sizes[s.kernel.size], steps)

@@ -25,7 +25,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from types import FrameType
 
-from sympy import Add, Expr, Mul, Pow
+from sympy import Add, Expr, Mul, Pow, fraction
 
 from derive.errors import DerivationError, TruestepError
 
@@ -194,8 +194,23 @@ def check_product(expression: Expr) -> None:
         BudgetError: If the time is up.
     """
     check_time()
+    _check_count(expanded_terms(expression))
+
+
+def check_fraction(expression: Expr) -> None:
+    """Count what numerator and denominator would have, all of it multiplied out.
+
+    Raises:
+        TooLargeError: If that is more than the limits allow.
+        BudgetError: If the time is up.
+    """
+    check_time()
+    for part in fraction(expression):
+        _check_count(written_out(part))
+
+
+def _check_count(count: int) -> None:
     most = limits().products
-    count = expanded_terms(expression)
     if count > most:
         raise TooLargeError(
             f"a product would have {_rounded(count)} terms when multiplied out, more than {most}; "
@@ -240,6 +255,18 @@ def expanded_terms(expression: Expr) -> int:
         math.prod(_terms_of_factor(f) for f in Mul.make_args(term))
         for term in Add.make_args(expression)
     )
+
+
+def written_out(expression: Expr) -> int:
+    """The same where sums stand inside of sums and products to any depth."""
+    if expression.is_Add:
+        return sum(written_out(a) for a in expression.args)
+    if expression.is_Mul:
+        return math.prod(written_out(a) for a in expression.args)
+    if isinstance(expression, Pow) and expression.exp.is_Integer and expression.exp > 0:
+        power = int(expression.exp)
+        return math.comb(written_out(expression.base) + power - 1, power)
+    return 1
 
 
 def _terms_of_factor(factor: Expr) -> int:

@@ -33,12 +33,14 @@ from sympy import Add, Expr, Function, Integer, Mul, Pow, Rational, Symbol
 
 from derive import grammar as g
 from derive.certificate_exponents import denominators, squares, take_apart
+from derive.correction import LAMBDA, MU, NU
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax, substitute
 from derive.program import Program
 
 Json = Any
 Names = Mapping[Letter, str]
+GAUGES = [["read", name] for name in (LAMBDA, MU, NU)]
 
 
 class TermWriter:
@@ -109,6 +111,20 @@ class TermWriter:
             return ["+" if isinstance(e, Add) else "*", *parts]
         raise DerivationError(f"{e} is no index")
 
+    def indices(self, e: Read, names: Names) -> list[Json]:
+        """The indices of a read; a letter that is made for another axis is written as a sum.
+
+        As of a window of one offset: only sums may leave the axis that they are made for.
+        """
+        tensor = self.program.tensors.get(e.tensor)
+        axes = e.indices if tensor is None else tensor.letters
+        found = []
+        for i, axis in zip(e.indices, axes, strict=True):
+            index = self.index(i, names)
+            other = isinstance(i, Letter) and i.size != axis.size
+            found.append(["+", index] if other else index)
+        return found
+
     # -------------------------------------------------------------- numbers
     def write(self, e: Expr, names: Names | None = None) -> Json:
         """An expression.
@@ -118,7 +134,7 @@ class TermWriter:
         """
         names = names or {}
         if isinstance(e, Read):
-            read = ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
+            read = ["read", e.tensor, *self.indices(e, names)]
             return ["held", read] if e.tensor in self.held else read
         if isinstance(e, Delta):
             return ["is 0", self.index(e.args[0], names)]
@@ -224,10 +240,20 @@ class TermWriter:
 
 # ---------------------------------------------------------------------- writing helpers
 def ordered(parts: list[Json]) -> list[Json]:
-    """Parts by their text, which does not depend on SymPy's order; brackets first, as they skip."""
-    return sorted(
-        parts, key=lambda p: (not (isinstance(p, list) and p[0] == "is 0"), json.dumps(p))
-    )
+    """Parts by their text, which does not depend on SymPy's order, but first of all what decides.
+
+    Brackets skip what follows; and the checker skips it after a 0 too, where a gauge is 1/0.
+    """
+    return sorted(parts, key=lambda p: (rank(p), json.dumps(p)))
+
+
+def rank(part: Json) -> int:
+    """0 of a bracket, 1 of a gauge, 2 of anything else."""
+    if not isinstance(part, list):
+        return 2
+    if part[0] in ("held", "pow"):
+        return rank(part[1])
+    return 0 if part[0] == "is 0" else 1 if part[:2] in GAUGES else 2
 
 
 def quotient(top: Json, bottom: Json) -> Json:

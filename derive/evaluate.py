@@ -160,6 +160,8 @@ class Evaluator:
 
     def align(self, value: Named, letters: Sequence[Letter]) -> Array:
         """Transpose and insert axes so that the array broadcasts over ``letters``."""
+        if value.letters == tuple(letters):
+            return value.array
         order = [value.letters.index(x) for x in letters if x in value.letters]
         array = np.transpose(value.array, order)
         return array.reshape([self.sizes[x.size] if x in value.letters else 1 for x in letters])
@@ -180,7 +182,7 @@ class Evaluator:
             DerivationError: If an index stands where a number is wanted, or a node has no numeric
                 rule.
         """
-        if (e.is_number and not e.args) or isinstance(e, sympy.Rational | sympy.NumberSymbol):
+        if isinstance(e, sympy.Number | sympy.NumberSymbol):
             return self.constant(self.field.number(e))
         if isinstance(e, Letter):
             raise DerivationError(f"the index {e} stands where a number is wanted")
@@ -312,8 +314,8 @@ class Evaluator:
         if e.tensor not in self.tensors:
             raise DerivationError(f"the tensor {e.tensor} has no value")
         source = self.tensors[e.tensor]
-        if not e.indices:
-            return Named((), np.asarray(source, dtype=self.field.dtype))
+        if self.covers(e.indices, source.shape):
+            return Named(e.indices, np.asarray(source, dtype=self.field.dtype))
         positions = [self.integer(i) for i in e.indices]
         letters = tuple(dict.fromkeys(x for p in positions for x in p.letters))
         aligned = np.broadcast_arrays(*(self.align(p, letters) for p in positions))
@@ -326,6 +328,14 @@ class Evaluator:
             return Named(letters, np.zeros(valid.shape, dtype=self.field.dtype))
         zero = np.zeros((), dtype=self.field.dtype)
         return Named(letters, np.where(valid, source[tuple(clipped)], zero))
+
+    def covers(self, indices: Sequence[Expr], shape: Sequence[int]) -> bool:
+        """Whether the indices are different letters that run over whole axes."""
+        return (
+            all(isinstance(x, Letter) for x in indices)
+            and len(set(indices)) == len(indices)
+            and all(self.sizes[x.size] == n for x, n in zip(indices, shape, strict=True))
+        )
 
     def integer(self, e: Expr) -> Named:
         """An index expression as a named array of int64.

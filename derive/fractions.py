@@ -8,13 +8,18 @@ from collections.abc import Iterable
 import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
-from derive.budget import check_time
+from derive.budget import check_fraction, check_time
 from derive.nodes import Letter
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def cancel(expression: Expr) -> Expr:
-    """Cancel common factors of numerator and denominator, atoms taken as indeterminates."""
+    """Cancel common factors of numerator and denominator, atoms taken as indeterminates.
+
+    Raises:
+        TooLargeError: If these would be longer than the limits of :mod:`derive.budget`.
+        BudgetError: If the time is up.
+    """
     check_time()
     if not _has_denominator(expression):
         return expression
@@ -34,13 +39,24 @@ def cancel(expression: Expr) -> Expr:
             atoms[node] = sympy.Dummy(f"a{len(atoms)}", **assumptions)
         return atoms[node]
 
-    top, bottom = sympy.fraction(sympy.cancel(sympy.together(hide(expression))))
+    together = sympy.together(hide(expression))
+    check_fraction(together)
+    top, bottom = sympy.fraction(sympy.cancel(together))
     if sum(t.could_extract_minus_sign() for t in Add.make_args(bottom)) * 2 > len(
         Add.make_args(bottom)
     ):
         top, bottom = sympy.expand(-top), sympy.expand(-bottom)
     # Letters stay letters: only our dummies are put back.
     return (top / bottom).xreplace({v: k for k, v in atoms.items()})
+
+
+def apart(expression: Expr) -> Expr:
+    """exp(a + b) as exp(a) exp(b): SymPy does not see that exp(a + b) exp(-a - b) is 1."""
+    if isinstance(expression, sympy.exp):
+        return Mul(*(sympy.exp(t) for t in Add.make_args(expression.args[0])))
+    if isinstance(expression, Add | Mul | Pow):
+        return expression.func(*(apart(a) for a in expression.args))
+    return expression
 
 
 def _has_denominator(expression: Expr) -> bool:

@@ -10,6 +10,7 @@ letter knows the size class that it ranges over, never a number.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -93,7 +94,8 @@ class Read(Expr):
     @property
     def tensor(self) -> str:
         """The tensor's name."""
-        return str(self.args[0])
+        name: str = self.args[0].name
+        return name
 
     @property
     def indices(self) -> tuple[Expr, ...]:
@@ -315,6 +317,12 @@ class MaxOver(Expr):
 BINDERS = (Contraction, Softmax, MaxOver)
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def free(expression: Expr) -> frozenset[Symbol]:
+    """The symbols that occur free, remembered: SymPy looks through the whole tree every time."""
+    return frozenset(expression.free_symbols)
+
+
 def substitute(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     """Replace letters (or any atoms) without capturing a bound letter.
 
@@ -341,9 +349,9 @@ def substitute(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
 
 def _substitute_binder(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
     bound = expression.letters
-    free = expression.body.free_symbols
+    held = free(expression.body)
     # A symbol that is not free within changes nothing there, and must not force a renaming.
-    inner = {k: v for k, v in mapping.items() if k not in bound and (k in free or not k.is_Symbol)}
+    inner = {k: v for k, v in mapping.items() if k not in bound and (k in held or not k.is_Symbol)}
     if not inner and not isinstance(expression, Softmax):
         return expression
     captured: set[Expr] = set()

@@ -27,6 +27,7 @@ from derive.nodes import (
     Read,
     Softmax,
     TokenRead,
+    free,
     size_symbol,
     substitute,
 )
@@ -107,14 +108,15 @@ def _clean(term: Expr) -> Expr:
             if pair is None:
                 continue
             keep, drop = sorted(pair, key=lambda x: (x.mark != "", x.mark, x.name))
-            rest = Mul(*(f for f in term.args if f is not factor))
-            if drop in rest.free_symbols:
-                term = factor * substitute(rest, {drop: keep})
+            rest = [f for f in term.args if f is not factor]
+            if any(drop in free(f) for f in rest):
+                term = factor * substitute(Mul(*rest), {drop: keep})
                 changed = True
                 break
     return term
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _letter_pair(factor: Expr) -> tuple[Letter, Letter] | None:
     """The two letters of one size of δ(a-b), if that is what it is."""
     if not isinstance(factor, Delta):
@@ -145,7 +147,7 @@ def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     body = expand(body)
     letters = list(letters)
     factor: Expr = Integer(1)
-    for letter in [x for x in letters if x not in body.free_symbols]:
+    for letter in [x for x in letters if x not in free(body)]:
         factor *= size_symbol(letter.size)
         letters.remove(letter)
     if not letters or body == 0:
@@ -155,7 +157,21 @@ def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     if not opaque:
         return expand(factor * Add(*(_contract_term(t, letters) for t in terms)))
     plain = Add(*(_contract_term(t, letters) for t in terms if t not in opaque))
-    return expand(factor * (plain + _contract_opaque(Add(*opaque), letters)))
+    groups = _by_free_deltas(opaque, letters).items()
+    rest = Add(*(deltas * _contract_opaque(Add(*ts), letters) for deltas, ts in groups))
+    return expand(factor * (plain + rest))
+
+
+def _by_free_deltas(terms: Sequence[Expr], letters: Sequence[Letter]) -> dict[Expr, list[Expr]]:
+    """Products of deltas without a bound letter → what they multiply: they stay outside of Σ."""
+    bound = set(letters)
+    groups: dict[Expr, list[Expr]] = {}
+    for term in terms:
+        factors = Mul.make_args(term)
+        apart = [f for f in factors if isinstance(f, Delta) and not free(f) & bound]
+        rest = Mul(*(f for f in factors if f not in apart))
+        groups.setdefault(Mul(*apart), []).append(rest)
+    return groups
 
 
 def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
@@ -163,7 +179,7 @@ def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
     found: set[Letter] = set()
     for factor in Mul.make_args(term):
         if isinstance(factor, Pow) and factor.base.is_Add:
-            found |= factor.base.free_symbols & set(letters)
+            found |= free(factor.base) & set(letters)
     return found
 
 
@@ -182,13 +198,16 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
     if not any(_opaque_letters(t, letters) for t in Add.make_args(expand(reduced))):
         return contract(expand(reduced), letters)
     constant, dependent = reduced.as_independent(*letters, as_Add=False)
-    used = [x for x in letters if x in dependent.free_symbols]
+    common, dependent = factored(dependent).as_independent(*letters, as_Add=False)
+    used = [x for x in letters if x in free(dependent)]
     unused = [size_symbol(x.size) for x in letters if x not in used]
-    return constant * Mul(*unused) * rename_bound(Contraction(factored(dependent), *used))
+    outside = constant * common * Mul(*unused)
+    return outside * rename_bound(Contraction(dependent, *used))
 
 
 def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
     """Σ over letters of one monomial."""
+    check_time()
     bound = set(letters)
     factors, bound = _flatten(list(Mul.make_args(term)), bound)
     collapsed = _apply_deltas(Mul(*factors), bound)
@@ -200,9 +219,9 @@ def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
     outside: list[Expr] = []
     inside: list[Expr] = []
     for factor in Mul.make_args(term):
-        (inside if factor.free_symbols & bound else outside).append(factor)
+        (inside if free(factor) & bound else outside).append(factor)
     for letter in list(bound):
-        if not any(letter in f.free_symbols for f in inside):
+        if not any(letter in free(f) for f in inside):
             outside.append(size_symbol(letter.size))
             bound.discard(letter)
     return Mul(*outside) * Mul(*(_close(part, held) for part, held in _components(inside, bound)))
@@ -220,7 +239,7 @@ def _flatten(factors: list[Expr], bound: set[Letter]) -> tuple[list[Expr], set[L
             isinstance(base, Contraction)
             and exponent.is_Integer
             and exponent > 0
-            and base.free_symbols & bound
+            and free(base) & bound
         ):
             for _ in range(int(exponent)):
                 fresh = {x: x.fresh() for x in base.letters}
@@ -278,8 +297,14 @@ def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None
     return None
 
 
+@functools.lru_cache(maxsize=1 << 12)
 def _join_deltas(first: Delta, second: Delta) -> Expr | None:
-    """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride)."""
+    """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride).
+
+    Not where the second is of two letters already: δ(a-b) δ(a-c) would become another for ever.
+    """
+    if _letter_pair(second) is not None:
+        return None
     for sign in (1, -1):
         difference = first.args[0] + sign * second.args[0]
         letters = [s for s in difference.free_symbols if isinstance(s, Letter)]
@@ -298,7 +323,7 @@ def _components(factors: list[Expr], bound: set[Letter]) -> list[tuple[Expr, lis
     """Parts of a product that share no bound letter."""
     groups: list[tuple[list[Expr], set[Letter]]] = []
     for factor in factors:
-        held = factor.free_symbols & bound
+        held = free(factor) & bound
         merged: tuple[list[Expr], set[Letter]] = ([factor], set(held))
         rest = []
         for group in groups:
@@ -331,8 +356,21 @@ def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...],
     if not expression.args or isinstance(expression, Symbol):
         return expression
     if isinstance(expression, BINDERS):
-        # Bound letters are renamed apart first, so that no definition is captured.
-        fresh = {x: x.fresh() for x in expression.letters}
-        body = inline(substitute(expression.body, fresh), definitions)
-        return expression.func(body, *fresh.values())
-    return expression.func(*(inline(a, definitions) for a in expression.args))
+        return _inline_binder(expression, definitions)
+    arguments = [inline(a, definitions) for a in expression.args]
+    if all(a is b for a, b in zip(arguments, expression.args, strict=True)):
+        return expression
+    return expression.func(*arguments)
+
+
+def _inline_binder(
+    expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...], Expr]]
+) -> Expr:
+    """A sum or maximum; its letters are renamed apart first, so that no definition is captured."""
+    nodes = list(sympy.preorder_traversal(expression.body))
+    named = {n.tensor for n in nodes if isinstance(n, Read)}
+    if named.isdisjoint(definitions) and not any(isinstance(n, Softmax) for n in nodes):
+        return expression
+    fresh = {x: x.fresh() for x in expression.letters}
+    body = inline(substitute(expression.body, fresh), definitions)
+    return expression.func(body, *fresh.values())

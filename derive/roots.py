@@ -8,7 +8,7 @@ import sympy
 from sympy import Add, Expr, Mul, Symbol
 
 from derive.errors import DerivationError
-from derive.fractions import cancel
+from derive.fractions import apart, cancel
 from derive.normal import expand, normal
 from derive.structure import (
     is_positive_sum,
@@ -77,7 +77,7 @@ def positive_roots(shape: tuple[tuple[int, int, bool], ...], unknown: Symbol) ->
 
 def vanishes(expression: Expr) -> bool:
     """Whether an expression is 0 after cancelling; a miss counts as no."""
-    return bool(cancel(normal(expression)) == 0)
+    return bool(cancel(apart(normal(expression))) == 0)
 
 
 def root_of(power: Expr, step: int) -> Expr:

@@ -22,6 +22,7 @@ from derive.update import Update, definitions, depends_on_parameters
 
 MAX_EXPANDED = 60
 MAX_SIMPLIFIED = 12
+MAX_TOWER = 4
 
 
 @dataclass(frozen=True)
@@ -268,8 +269,18 @@ def _nonnegative(term: Expr) -> bool:
     return all(f.is_nonnegative or (isinstance(f, sympy.Pow) and f.exp.is_even) for f in factors)
 
 
+def tower(expression: Expr) -> int:
+    """How many exponentials stand inside of each other."""
+    return max(map(tower, expression.args), default=0) + isinstance(expression, sympy.exp)
+
+
 def at_zero_input(expression: Expr, inputs: tuple[str, ...]) -> Expr:
-    """The expression with every element of the inputs set to 0."""
+    """The expression with every element of the inputs set to 0; ∞ where exponentials tower.
+
+    SymPy would compute the number: of five exponentials of 0 it has a million digits.
+    """
+    if tower(expression) > MAX_TOWER:
+        return sympy.oo
     zeros = {r: Integer(0) for r in reads(expression) if r.tensor in inputs}
     return normal(_replace_reads(expression, zeros))
 

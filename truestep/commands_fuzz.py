@@ -18,6 +18,7 @@ examples:
   truestep fuzz --specs 10000 --seed 7 --jobs 2    a long run
   truestep fuzz --specs 1 --seed 7 --start 1234    one spec of that run again
   truestep fuzz --specs 500 --save found           keep the smallest failing specs as TOML
+  truestep fuzz --specs 10000 --resume fuzz.jsonl  interrupt it and run it again: it goes on
 """
 
 
@@ -30,32 +31,39 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     ):
         command.add_argument(name, metavar="N", type=int, default=default, help=what)
     command.add_argument("--save", metavar="DIR", help="write the smallest failing specs there")
+    command.add_argument("--resume", metavar="FILE", help="keep results there and go on from them")
     command.add_argument(
         "--limit",
         metavar="SECONDS",
         type=float,
         default=60.0,
-        help="a spec that takes longer is a finding (default: %(default)s)",
+        help="of the processor; a spec that takes longer is a finding (default: %(default)s)",
     )
 
 
 def fuzz(arguments: argparse.Namespace) -> int:
     """Fuzz, report progress on standard error, and print the summary; 1 if anything was found."""
-    from verify.fuzz.run import Settings, Tally, summary
+    from verify.fuzz.results import Settings, Tally
     from verify.fuzz.run import fuzz as run
+    from verify.fuzz.run import summary
 
-    save = Path(arguments.save) if arguments.save else None
     settings = Settings(
-        arguments.specs, arguments.seed, arguments.start, arguments.jobs, save, arguments.limit
+        arguments.specs,
+        arguments.seed,
+        arguments.start,
+        arguments.jobs,
+        Path(arguments.save) if arguments.save else None,
+        arguments.limit,
+        Path(arguments.resume) if arguments.resume else None,
     )
 
     def progress(tally: Tally) -> None:
-        if tally.specs % 100 == 0 or tally.specs == settings.specs:
-            rate = tally.seconds / max(tally.specs, 1)
+        if tally.fresh % 100 == 0 or tally.specs == settings.specs:
             print(
-                f"{tally.specs} of {settings.specs} specs, {tally.seconds:.0f} s "
-                f"({rate:.2f} s each), {len(tally.failures)} findings",
+                f"{tally.specs} of {settings.specs} specs, {len(tally.failures)} findings, "
+                f"{tally.seconds:.0f} s ({tally.seconds / tally.fresh:.2f} s each)",
                 file=sys.stderr,
+                flush=True,
             )
 
     tally = run(settings, progress)

@@ -29,7 +29,7 @@ site: autograd hands on both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,6 +41,7 @@ from verify.accuracy_field import CONTEXT, Bits256
 from verify.accuracy_inputs import FORMATS, Pattern, patterns, rounded, shaped
 from verify.instances import Instance, sample
 from verify.layout import output_tensor, to_logical
+from verify.routes import ROUTES
 from verify.subject import Subject
 
 Array = np.ndarray[Any, Any]
@@ -233,12 +234,29 @@ def summand(subject: Subject, instance: Instance) -> Array:
 
 
 def error(subject: Subject, pattern: Pattern, instance: Instance, format: str) -> Error:
-    """A layer at one instance."""
+    """A layer at one instance, by the route that is further off."""
+    found = [error_by(run, subject, pattern, instance, format) for run in ROUTES]
+    return replace(
+        found[0],
+        raw=max(e.raw for e in found),
+        units=max(e.units for e in found),
+        broken=max(e.broken for e in found),
+    )
+
+
+def error_by(
+    run: Callable[..., torch.Tensor],
+    subject: Subject,
+    pattern: Pattern,
+    instance: Instance,
+    format: str,
+) -> Error:
+    """A layer at one instance, run in one way."""
     wanted = truth(subject, instance)
     largest = CONTEXT.mpf(torch.finfo(FORMATS[format]).max)
     wide = CONTEXT.mpf(torch.finfo(FORMATS["float32" if format in HALVES else format]).max)
     with torch.no_grad():
-        out = module(subject, instance, format)(*inputs(subject, instance, format))
+        out = run(module(subject, instance, format), inputs(subject, instance, format))
     tensor = output_tensor(subject.program)
     found = to_logical(out.double().numpy(), tensor, instance.sizes)
     judged = (wanted.factor <= wide) & (wanted.terms <= largest) & (wanted.scaled <= largest)

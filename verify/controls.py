@@ -85,7 +85,8 @@ class GaugedLayer(torch.nn.Module):
         shape = tuple(sizes[x.size] for x in grouped)
         flat = value.permute([letters.index(x) for x in grouped]).reshape(self.gauge.shape[:2])
         if self.gauge.ndim == 3:
-            flat = torch.einsum("sij,sj->si", self.gauge, flat)
+            # No einsum: in half precision values may be wider than the gauge.
+            flat = (self.gauge * flat.unsqueeze(1)).sum(2)
         else:
             flat = self.gauge**degree * flat
         return flat.reshape(shape).permute([grouped.index(x) for x in letters])

@@ -10,6 +10,7 @@ import torch
 
 from verify.controls import GaugedLayer, uncorrected
 from verify.numeric import deviation, size_of
+from verify.routes import ROUTES
 from verify.stage import Case, Record
 from verify.tolerances import TOLERANCES
 
@@ -51,15 +52,25 @@ def judge_gradients(module: torch.nn.Module, case: Case, record: Record) -> None
 
 
 def judge_tiny(module: torch.nn.Module, inputs: Tensors, case: Case, record: Record) -> None:
-    """Where the gauge would be beyond the numbers of a type it saturates: the output is finite."""
+    """Where the gauge would be beyond the numbers of a type it saturates: the output is finite.
+
+    Not where z has no value at such inputs, as log(0), or z̃ is beyond the type, as 1/√κ of a z that
+    does not vanish with its inputs.
+    """
+    plain = GaugedLayer(case, uncorrected(case))
     for dtype in TYPES:
         here = copy.deepcopy(module).to(dtype)
         factor = torch.finfo(dtype).tiny * BELOW
         given = cast(tuple(x * factor if x.is_floating_point() else x for x in inputs), dtype)
+        wide = cast(given, torch.float64)
         with torch.no_grad():
-            finite = bool(torch.isfinite(here(*given)).all())
+            z, wanted = plain(*wide), module(*wide)
+            every = [run(here, given) for run in ROUTES]
+        within = z.abs() <= 1 if dtype == torch.float64 else wanted.abs() < torch.finfo(dtype).max
         what = f"not finite in {dtype} for inputs below its normal numbers: {case}"
-        record.judge(0.0 if finite else 1.0, 0.0, what)
+        for found in every:
+            right = torch.isfinite(found) | ~within & ~found.isnan() | ~torch.isfinite(z)
+            record.judge(0.0 if bool(right.all()) else 1.0, 0.0, what)
 
 
 # ---------------------------------------------------------------------- shapes
@@ -134,9 +145,14 @@ def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
 
 
 def computable(case: Case, given: Tensors, dtype: torch.dtype, relative: float) -> bool:
-    """Whether the uncorrected layer, by brute force in half precision, is right."""
+    """Whether the uncorrected layer, by brute force in half precision, is right and not 0 all over.
+
+    A 0 may be a 0 times what overflows when it is multiplied in another order.
+    """
     plain = GaugedLayer(case, uncorrected(case))
     wanted = plain(*cast(given, torch.float64)).numpy()
+    if not wanted.any():
+        return False
     plain.gauge = plain.gauge.to(dtype)
     found = plain.to(dtype)(*given).double().numpy()
     return deviation(found, wanted) <= relative * size_of(wanted)

@@ -32,7 +32,7 @@ from verify.emitted_autograd import modes
 from verify.emitted_configurations import CONFIGURATIONS
 from verify.emitted_language import Machine
 from verify.emitted_layer import KINDS, LayerPlace
-from verify.emitted_points import MOST_ROOTS, NoPointError, Place, Point
+from verify.emitted_points import MOST_ROOTS, SPARE, NoPointError, Place, Point
 from verify.emitted_values import Blank, EmittedClass, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
@@ -142,7 +142,7 @@ class Prover:
                 yield self.judge_place(machine, subject, index)
 
     def judge_place(self, machine: Machine, subject: Subject, index: int) -> float | None:
-        """One instance: sizes that the class refuses are drawn again.
+        """One instance; one that the class refuses, or where its roots lack, is drawn again.
 
         Returns:
             The bits of its point; ``None`` where it is not random.
@@ -151,15 +151,20 @@ class Prover:
             VerificationError: If it is not proved.
             UndefinedError: If the layer has no value without inputs.
         """
+        lacking: list[RootlessError] = []
         for place in self.candidates(subject, index):
             try:
-                return self.judge_points(machine, subject, place)
+                return self.judge_points(machine, subject, place, SPARE * len(lacking))
+            except RootlessError as error:
+                lacking.append(error)
             except NoPointError as error:
                 if not place.generic:
                     raise UndefinedError(str(error)) from error
             except Raised as error:
                 if error.name != "ValueError":
                     raise Refusal(f"{subject.name} raises {error}") from error
+        if lacking:
+            raise lacking[0]
         raise VerificationError(f"{subject.name} has no instance that it takes")
 
     def candidates(self, subject: Subject, index: int) -> Iterator[Place]:
@@ -190,14 +195,17 @@ class Prover:
             self.places[key] = place_of(subject, index, self.seed, attempt)
         return self.places[key]
 
-    def judge_points(self, machine: Machine, subject: Subject, place: Place) -> float | None:
-        """The first point at which the text's roots exist too.
+    def judge_points(
+        self, machine: Machine, subject: Subject, place: Place, before: int
+    ) -> float | None:
+        """The first point at which the text's roots exist too, after points elsewhere.
 
         Raises:
-            VerificationError: If the text's value there is another, or there is no such point.
+            RootlessError: If there is no such point.
+            VerificationError: If the text's value there is another.
         """
         where = f"{subject.name} at {place}"
-        for draws, point in enumerate(place.points(), 1):
+        for draws, point in enumerate(place.points(), before + 1):
             try:
                 found = self.judged(machine, subject.name, point)
             except NoRoot:
@@ -205,7 +213,11 @@ class Prover:
             except (Refusal, Singular, RecursionError) as error:
                 raise Refusal(f"{error}: {where}") from error
             return bits(found, point, draws) if place.generic else None
-        raise Refusal(f"roots of what is not positive where derived ones are: {where}")
+        raise RootlessError(f"roots of what is not positive where derived ones are: {where}")
+
+
+class RootlessError(Refusal):
+    """No point of an instance has every root that the text takes, as norms of intermediates."""
 
     def judged(self, machine: Machine, name: str, point: Point) -> tuple[Exact | None, ...]:
         """What a class gives at a point, in every mode in which its file may run.

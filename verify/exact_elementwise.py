@@ -214,6 +214,12 @@ def masked_fill(ring: Residues, x: Any, mask: Any, value: Any) -> Exact:
     return replace(found.filled(flags, 0), infinite=infinite)
 
 
+@known("Tensor.nan_to_num")
+def nan_to_num(ring: Residues, x: Any) -> Exact:
+    """X: no number is NaN, or beyond the largest."""
+    return real(x)
+
+
 def truth(mask: Any) -> Array:
     """The truth values of a mask.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -94,6 +94,11 @@ class Instance:
     def generic(self) -> bool:
         """Whether inputs are of order one, away from singular points and from overflow."""
         return self.kind not in SCALES
+
+    def times(self, factor: float) -> Instance:
+        """The same sizes with every real number times a factor."""
+        tensors = {k: v if v.dtype.kind == "i" else factor * v for k, v in self.tensors.items()}
+        return self if factor == 1 else replace(self, tensors=tensors)
 
     def __str__(self) -> str:
         numbers = ", ".join(f"{k}={v}" for k, v in self.symbols.items())

@@ -19,8 +19,10 @@ from verify.tolerances import TOLERANCES
 Array = np.ndarray[Any, Any]
 # Draws of one instance before a class counts as refusing everything.
 ATTEMPTS = 50
-# A saturated layer has few well-conditioned instances: so many are drawn for each one wanted.
+# A saturated layer has few well-conditioned instances: so many are drawn for each one wanted, in
+# turn with numbers that are so much smaller, where functions do not saturate.
 SPARE = 12
+SMALLER = (1.0, 0.25, 0.0625)
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,7 @@ def cases(
         if instance is None:
             able = kinds if index < wanted else generic
             instance = accepted(subject, index, settings.seed, record, able, limits)
+            instance = instance.times(SMALLER[index // wanted % len(SMALLER)])
         record.place = Place(subject, instance)
         reference = evaluate_reference(subject, instance)
         if not reference.finite:

@@ -16,7 +16,7 @@ from sympy import Expr, Symbol
 
 from derive.corrections import LAMBDA, MU
 from derive.derivation import Derivation
-from derive.fractions import cancel
+from derive.fractions import apart, cancel
 from derive.nodes import Letter, Read
 from derive.normal import inline, normal
 from derive.program import Line, Program, Tensor
@@ -62,15 +62,29 @@ def corrected_program(
 def remainder(subject: Subject) -> Expr:
     """K̃(s,s) - c·I on the diagonal, cancelled; 0 for a correction that holds.
 
+    What is 0 with intermediates as indeterminates is 0; else they are written out.
+
     Raises:
         VerificationError: If K̃(s,s) is not even diagonal.
     """
     corrected, known = corrected_program(subject)
-    kernel = normal(inline(derive_update(corrected).self_kernel, known))
+    kernel = derive_update(corrected).self_kernel
+    lines = {line.target for line in subject.program.lines}
+    gauge = {name: value for name, value in known.items() if name not in lines}
+    left = difference(subject, normal(inline(kernel, gauge)))
+    if left != 0 and lines & set(known):
+        left = difference(subject, normal(inline(kernel, known)))
+    if left is None:
+        raise VerificationError(f"{subject.name}: the corrected map's self-kernel is not diagonal")
+    return left
+
+
+def difference(subject: Subject, kernel: Expr) -> Expr | None:
+    """The diagonal of a self-kernel less c; ``None`` of one that is no diagonal."""
     unit = subject.program.unit
     if not is_diagonal(kernel, unit):
-        raise VerificationError(f"{subject.name}: the corrected map's self-kernel is not diagonal")
-    return cancel(normal(on_diagonal(kernel, unit) - subject.correction.rate))
+        return None
+    return cancel(apart(normal(on_diagonal(kernel, unit) - subject.correction.rate)))
 
 
 def matrix_remainder(derivation: Derivation, gauge: Expr) -> Expr:
@@ -88,7 +102,8 @@ def matrix_remainder(derivation: Derivation, gauge: Expr) -> Expr:
     if product != sympy.Identity(size):
         raise VerificationError("the Cholesky identity does not hold")
     known = definitions(derivation.program)
-    return cancel(normal(inline(gauge - derivation.update.self_kernel, known)))
+    left = cancel(normal(gauge - derivation.update.self_kernel))
+    return left if left == 0 else cancel(normal(inline(left, known)))
 
 
 def symbolic_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:

@@ -1,11 +1,13 @@
 """Sums over letters, as the solver closes them, and the sign of a factor."""
 
 import pytest
-from sympy import Integer, Symbol, sqrt
+from sympy import Integer, Symbol, exp, oo, sqrt
 
-from derive.nodes import Letter, Read, size_symbol
+from derive.budget import TooLargeError
+from derive.fractions import apart, cancel
+from derive.nodes import Delta, Letter, Read, size_symbol
 from derive.normal import contract
-from derive.structure import _nonnegative
+from derive.structure import _nonnegative, at_zero_input
 
 J, K = Letter("j", "j"), Letter("k", "k")
 A, B = Read(Symbol("a"), J), Read(Symbol("b"), K)
@@ -30,3 +32,48 @@ def test_an_even_power_is_not_negative_and_an_odd_one_may_be(power, sign):
     x = Symbol("x", real=True)
     assert _nonnegative(5 * x**power) is sign
     assert not _nonnegative(-5 * sqrt(2) * x**power)
+
+
+def test_deltas_of_three_letters_that_are_not_summed_end():
+    a, b, c = (Letter(x, "j") for x in "abc")
+    deltas = Delta(a - b) * Delta(a - c)
+    assert contract(deltas * B, [K]) == deltas * contract(B, [K])
+
+
+def test_a_window_and_its_shift_by_a_stride_join():
+    a, b, offset = Letter("a", "j"), Letter("b", "j"), Letter("c", "k")
+    found = contract(Delta(offset - 2 * a) * Delta(offset - 2 * b) * B, [K])
+    assert Delta(a - b) in found.args
+
+
+def test_a_delta_that_is_not_summed_stays_outside_of_a_quotient():
+    a, b = Letter("a", "k"), Letter("b", "k")
+    found = contract(Delta(a - b) * (A + A**2) / (1 + A * B), [J])
+    assert Delta(a - b) in found.args
+
+
+@pytest.mark.parametrize(("power", "large"), [(3, False), (30, True)])
+def test_a_fraction_is_counted_before_it_is_cancelled(power, large):
+    symbols = [Symbol(name, positive=True) for name in "pqrs"]
+    quotient = sum(symbols) ** power / (1 + symbols[0]) - symbols[1] ** power
+    if not large:
+        assert (cancel(quotient) - quotient).equals(0)
+    else:
+        with pytest.raises(TooLargeError, match="multiplied out"):
+            cancel(quotient**2)
+
+
+def test_exponentials_of_sums_cancel_apart():
+    x, y = Symbol("x", real=True), Symbol("y", real=True)
+    product = exp(x + y) * exp(-x - y)
+    assert cancel(product) != 1
+    assert cancel(apart(product)) == 1
+    assert cancel(apart(exp(x + y) * exp(-x))) != 1
+
+
+@pytest.mark.parametrize(("height", "finite"), [(4, True), (5, False)])
+def test_a_tower_of_exponentials_at_zero_is_not_computed(height, finite):
+    value = A
+    for _ in range(height):
+        value = exp(value)
+    assert (at_zero_input(value, ("a",)) != oo) is finite

@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_proof() -> None:
         ("bilinear", "energy * energy2", "energy", "value|roots"),
         ("multihead_attention", "q, k = q.detach(), k.detach()", "pass", "derivative"),
         ("multihead_attention", "1 / math.sqrt(", "math.sqrt(", "value"),
-        ("multihead_attention", "x.permute(1, 2, 0, 3)", "x.permute(1, 2, 3, 0)", "fit|root"),
+        ("multihead_attention", "x.permute(1, 2, 0, 3)", "x.permute(1, 2, 3, 0)", "value|fit|root"),
         ("multihead_attention", "weights: bool = True", "weights: bool = False", "shape|things"),
         ("rms_norm_linear", "eps: float = 1e-05", "eps: float = 1e-06", "value|roots"),
     ],

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from verify.fuzz.degree import degree
-from verify.fuzz.measure import Measured, activation, measure, without
+from verify.fuzz.measure import Measured, activation, measure, self_blocks, without
 from verify.fuzz.points import Point, draw_point
 from verify.fuzz.tree import Fun, Layer, Reduce
 from verify.fuzz.walk import walk
@@ -24,7 +24,12 @@ from verify.instances import Seeded
 
 CLOSE = 1e-9
 """Relative difference of two measurements of one number."""
+DUST = 1e-24
+"""A share of K that is smaller than this part of it is what rounding leaves of 0."""
 REDRAWS = 5
+INPUTS = (1.0,) * 2
+KINKED_INPUTS = (1.0,) * 4 + (4.0,) * 4
+"""Draws of inputs, and how large; more where a function is flat somewhere, as max(y, 0.5)."""
 RANK_DRAWS = 4
 SCALES = (1.0, 0.25, 0.0625)
 
@@ -104,7 +109,7 @@ ORDER = ("zero", "isotropic", "diagonal", "anisotropic")
 
 
 def redrawn(layer: Layer, point: Point, kind: str, source: Seeded) -> Point:
-    """The point with other parameters, or with other inputs; half of them larger than before."""
+    """The point with other parameters, or with other inputs."""
     generator = torch.Generator().manual_seed(source.integer(0, 2**31 - 1))
     found = {}
     for tensor in layer.tensors:
@@ -128,7 +133,8 @@ def characterise(
     at = [(point, measure(layer, point, absent)) for point in points]
     base = points[0]
     moved = [redrawn(layer, base, "parameters", source) for _ in range(REDRAWS)]
-    fed = [redrawn(layer, base, "inputs", source) for _ in range(2)]
+    sizes = KINKED_INPUTS if is_kinked(layer) else INPUTS
+    fed = [scaled(layer, redrawn(layer, base, "inputs", source), size) for size in sizes]
     own = [m.own for _, m in at]
     by_parameters = [own[0], *(measure(layer, p, absent).own for p in moved)]
     by_inputs = [measure(layer, p, absent) for p in fed]
@@ -228,8 +234,10 @@ def even(own: Tensor) -> Tensor:
 def shares(measured: list[Measured]) -> dict[str, tuple[bool, bool]]:
     """Each parameter's own kernel: whether it is isotropic, and whether it varies."""
     found = {}
+    dust = DUST * max(float(m.own.abs().max()) for m in measured)
     for name in measured[0].parts:
-        blocks = [m.parts[name].diagonal(dim1=0, dim2=2).permute(2, 0, 1) for m in measured]
+        blocks = [self_blocks(m.parts[name]) for m in measured]
+        blocks = [b if float(b.abs().max()) > dust else torch.zeros_like(b) for b in blocks]
         round_ = all(kind_of(b) in ("isotropic", "zero") for b in blocks)
         found[name] = (round_, bool((spread(blocks) > CLOSE).any()))
     return found

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from derive.budget import BudgetError, Limits, within
 from derive.derivation import derive
 from derive.errors import DerivationError, SpecError
 from derive.spec import read_spec
-from verify.fuzz.judge import FILE, Finding, Overtime, limited
+from verify.fuzz.judge import FILE, SHARE, Finding, Overtime, limited
 from verify.instances import Seeded
 
 SECONDS = 20.0
@@ -354,10 +355,11 @@ def refusal(text: str, kind: Kind) -> tuple[str, Finding | None]:
     """``refused`` with a proper error, or ``legal`` where that may be; else a finding."""
     try:
         spec = read_spec(text, FILE)
-        derive(spec)
+        with within(Limits(seconds=SECONDS * SHARE)):
+            derive(spec)
     except SpecError as error:
         return "refused", improper(error, kind)
-    except DerivationError:
+    except (DerivationError, BudgetError):
         return "legal", accepted(kind)
     except Exception as error:
         return "crash", Finding(f"illegal: {type(error).__name__}", f"{kind.name}: {error!r}"[:500])

@@ -84,7 +84,7 @@ class Verdict:
         kinds: The measured class of each choice of optional parameters.
         offered: Ansatz and exactness class of everything that was offered.
         refused: Ansatz and rule of everything that was refused.
-        seconds: Phase → time.
+        seconds: Phase → time of the processor.
         thorough: Whether every stage of verification ran.
     """
 
@@ -101,12 +101,12 @@ class Verdict:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Count the time of a phase."""
-        start = time.perf_counter()
+        """Count the processor's time of a phase."""
+        start = time.process_time()
         try:
             yield
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.process_time() - start
 
 
 class Overtime(BaseException):

@@ -7,8 +7,7 @@ import re
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import joblib
@@ -17,7 +16,9 @@ import torch
 from verify.fuzz.codec import dumps, loads
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import judge_illegal
-from verify.fuzz.judge import Finding, Verdict, judge
+from verify.fuzz.journal import keep, known, state_of_code
+from verify.fuzz.judge import Finding, judge
+from verify.fuzz.results import Failure, Result, Settings, Tally
 from verify.fuzz.shrink import shrink
 from verify.fuzz.text import toml
 from verify.fuzz.tree import (
@@ -27,75 +28,6 @@ from verify.fuzz.tree import (
 TREE = "# tree: "
 BATCH = 10
 """Specs that a job takes at once."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What to fuzz.
-
-    Attributes:
-        specs: How many specs.
-        seed: Where they are drawn from.
-        start: The number of the first.
-        jobs: Processes.
-        save: Where failures go, or ``None``.
-        limit: Seconds that one spec may take.
-    """
-
-    specs: int
-    seed: int = 0
-    start: int = 0
-    jobs: int = 1
-    save: Path | None = None
-    limit: float = 30.0
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A finding with the smallest spec that shows it."""
-
-    number: int
-    finding: Finding
-    text: str
-    tree: str = ""
-
-
-@dataclass
-class Tally:
-    """What was seen, over many specs."""
-
-    specs: int = 0
-    illegal: int = 0
-    thorough: int = 0
-    seconds: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    offered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    phases: Counter[str] = field(default_factory=Counter)
-    slowest: tuple[float, int] = (0.0, -1)
-    failures: list[Failure] = field(default_factory=list)
-
-    def add(self, number: int, verdict: Verdict, failures: list[Failure]) -> None:
-        """Count one spec."""
-        self.specs += 1
-        self.thorough += verdict.thorough
-        self.kinds.update(verdict.kinds)
-        self.offered.update(verdict.offered)
-        self.refused.update(verdict.refused)
-        self.phases.update(verdict.seconds)
-        self.slowest = max(self.slowest, (sum(verdict.seconds.values()), number))
-        self.failures += failures
-
-
-@dataclass(frozen=True)
-class Result:
-    """What became of one spec and of its broken twin."""
-
-    number: int
-    verdict: Verdict
-    outcome: str
-    failures: list[Failure]
 
 
 def one(number: int, settings: Settings) -> Result:
@@ -109,7 +41,7 @@ def one(number: int, settings: Settings) -> Result:
     outcome, broken = judge_illegal(toml(layer), settings.seed, number)
     if broken is not None:
         failures.append(Failure(number, broken[0], broken[1]))
-    return Result(number, verdict, outcome, failures)
+    return Result(number, verdict, outcome, failures, state_of_code())
 
 
 def smallest(layer: Layer, finding: Finding, settings: Settings, number: int) -> Layer:
@@ -124,7 +56,7 @@ def smallest(layer: Layer, finding: Finding, settings: Settings, number: int) ->
     return shrink(layer, fails)
 
 
-def batch(numbers: range, settings: Settings) -> list[Result]:
+def batch(numbers: Sequence[int], settings: Settings) -> list[Result]:
     """Some specs in one process, on one thread."""
     torch.set_num_threads(1)
     with warnings.catch_warnings():
@@ -140,21 +72,28 @@ def fuzz(settings: Settings, progress: Callable[[Tally], None] | None = None) ->
         progress: Called after every few specs.
     """
     tally, start = Tally(), time.perf_counter()
-    end = settings.start + settings.specs
-    pieces = [range(k, min(k + BATCH, end)) for k in range(settings.start, end, BATCH)]
+    old = known(settings)
+    count(tally, old.values(), settings)
+    rest = [k for k in settings.numbers if k not in old]
+    pieces = [rest[k : k + BATCH] for k in range(0, len(rest), BATCH)]
     jobs = joblib.Parallel(n_jobs=settings.jobs, return_as="generator")
-    call = joblib.delayed(batch)
-    for results in jobs(call(piece, settings) for piece in pieces):
-        for result in results:
-            tally.add(result.number, result.verdict, result.failures)
-            tally.outcomes[result.outcome] += 1
-            for failure in result.failures:
-                if settings.save is not None:
-                    write(failure, settings)
+    for results in jobs(joblib.delayed(batch)(piece, settings) for piece in pieces):
+        keep(settings, results)
+        count(tally, results, settings)
+        tally.fresh += len(results)
         tally.seconds = time.perf_counter() - start
         if progress is not None:
             progress(tally)
     return tally
+
+
+def count(tally: Tally, results: Iterable[Result], settings: Settings) -> None:
+    """Add results to a tally, and save what failed."""
+    for result in results:
+        tally.add(result)
+        for failure in result.failures:
+            if settings.save is not None:
+                write(failure, settings)
 
 
 # ------------------------------------------------------------------ files
@@ -172,16 +111,18 @@ def write(failure: Failure, settings: Settings) -> Path:
     return file
 
 
-def read(file: Path) -> Layer:
-    """The tree of a saved spec.
+def read(file: Path) -> tuple[Layer, int, int]:
+    """The tree of a saved spec, and the seed and number whose points showed what was wrong.
 
     Raises:
-        ValueError: If the file holds none.
+        ValueError: If the file holds no tree.
     """
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith(TREE):
-            return loads(line.removeprefix(TREE))
-    raise ValueError(f"{file} holds no tree")
+    text = file.read_text(encoding="utf-8")
+    place = re.search(r"^# seed (\d+), number (\d+)$", text, re.MULTILINE)
+    tree = re.search(f"^{TREE}(.*)$", text, re.MULTILINE)
+    if place is None or tree is None:
+        raise ValueError(f"{file} holds no tree")
+    return loads(tree[1]), int(place[1]), int(place[2])
 
 
 def saved(folder: Path) -> Iterator[Path]:
@@ -195,9 +136,10 @@ def summary(tally: Tally, settings: Settings) -> str:
     """The tables that a reader wants to see."""
     lines = [
         f"{tally.specs} legal specs of seed {settings.seed} from number {settings.start} on, "
-        f"{tally.seconds:.0f} s with {settings.jobs} of {os.cpu_count()} processes; "
-        f"every stage of verification for {tally.thorough} of them",
+        f"{tally.fresh} of them in {tally.seconds:.0f} s with {settings.jobs} of "
+        f"{os.cpu_count()} processes; every stage of verification for {tally.thorough}",
         "",
+        *section("judged by the code with the digest", tally.codes),
         *section("broken specs", tally.outcomes),
         *section("classes of K(s,s), a choice of optional parameters each", tally.kinds),
         *section("offered", joined(tally.offered)),

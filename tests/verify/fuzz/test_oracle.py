@@ -1,17 +1,21 @@
 """The oracle agrees with what is known of small layers, and a text says what its tree means."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from derive.derivation import derive
+from derive.spec import read_spec
 from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affine
 from verify.fuzz.codec import dumps, loads
+from verify.fuzz.compare import compare_kernel
 from verify.fuzz.degree import degree
 from verify.fuzz.expect import characterise, exactness, expected, kind_of
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.measure import Evaluation, measure
-from verify.fuzz.points import draw_point
+from verify.fuzz.points import Point, draw_point
 from verify.fuzz.sums import ambiguous, explicit
 from verify.fuzz.text import toml
 from verify.fuzz.tree import Const, Ein, Fun, Mul, Pow, Read, Reduce, Sum, Window
@@ -116,3 +120,24 @@ def test_json_is_data():
 
 def test_affine_helper_declares_what_it_uses():
     assert {t.name for t in affine(Sum((Mul((W, X)), B))).tensors} == {"x", "W", "b"}
+
+
+# ------------------------------------------------------------------ rounding
+def saturated(factor):
+    """What is said of tanh(W x) at a point where 1 - tanh² has lost digits."""
+    layer = affine(Fun("tanh", (MIXED,)), parameters=("W",))
+    derivation = derive(read_spec(toml(layer), "fuzzed.toml"))
+    update = replace(derivation.update, kernel=factor * derivation.update.kernel)
+    sizes = {"n": 1, "i": 1, "j": 1}
+    far = {name: torch.full((1, 1), 2.5, dtype=torch.float64) for name in ("W", "x")}
+    point = Point(sizes, {}, far)
+    measured = measure(layer, point)
+    return compare_kernel(layer, replace(derivation, update=update), point, measured)
+
+
+def test_rounding_of_a_saturated_function_is_no_difference():
+    assert saturated(1) is None
+
+
+def test_a_wrong_factor_of_a_saturated_function_is_one():
+    assert saturated(2) is not None
