@@ -215,10 +215,6 @@ class Prover:
             return bits(found, point, draws) if place.generic else None
         raise RootlessError(f"roots of what is not positive where derived ones are: {where}")
 
-
-class RootlessError(Refusal):
-    """No point of an instance has every root that the text takes, as norms of intermediates."""
-
     def judged(self, machine: Machine, name: str, point: Point) -> tuple[Exact | None, ...]:
         """What a class gives at a point, in every mode in which its file may run.
 
@@ -233,6 +229,10 @@ class RootlessError(Refusal):
             if wrong:
                 raise Refusal(wrong)
         return found
+
+
+class RootlessError(Refusal):
+    """No point of an instance has every root that the text takes, as norms of intermediates."""
 
 
 class UndefinedError(VerificationError):

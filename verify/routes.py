@@ -1,5 +1,6 @@
-"""The two ways in which a module runs: eager code, which may have a backward pass of its own, and the
-plain operations that the transforms of ``torch.func`` get.
+"""The two ways in which a module runs.
+
+Eager code may have a backward pass of its own; the transforms of ``torch.func`` get plain operations.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def eager(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
 
 
 def transformed(module: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Any:
-    """What it gives where a transform of ``torch.func`` runs it, over one element that it ignores."""
+    """What it gives under a transform of ``torch.func``, over one element that it ignores."""
     return vmap(lambda _: module(*inputs))(torch.zeros(1))[0]
 
 
