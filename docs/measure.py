@@ -24,7 +24,8 @@ from derive.certificate import certificates
 from verify import StageResult, VerificationError, conformance
 from verify.certify import subject_certificates
 from verify.checker import BITS, check
-from verify.fuzz.run import Settings, fuzz, summary
+from verify.fuzz.results import Settings
+from verify.fuzz.run import fuzz, summary
 from verify.sources import subjects
 
 ROOT = Path(__file__).parent.parent
