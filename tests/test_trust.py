@@ -117,7 +117,7 @@ def test_a_finding_of_the_fuzzer_is_not_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from verify.fuzz.judge import Finding
-    from verify.fuzz.run import Failure, Tally
+    from verify.fuzz.results import Failure, Tally
 
     module = measure()
     monkeypatch.setattr(module, "RESULTS", tmp_path)
