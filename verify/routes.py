@@ -1,6 +1,6 @@
 """The two ways in which a module runs.
 
-Eager code may have a backward pass of its own; the transforms of ``torch.func`` get plain operations.
+Eager code may have a backward pass of its own; transforms of ``torch.func`` get plain operations.
 """
 
 from __future__ import annotations
