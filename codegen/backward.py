@@ -25,13 +25,14 @@ from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.errors import DerivationError
 from derive.formula import formula
-from derive.gradients import Gradients, Step, derive_gradients
+from derive.gradients import SCALE, UPSTREAM, Gradients, Step, derive_gradients
 from derive.nodes import Read
 from derive.program import Program, Tensor
 
 Variants = Mapping[frozenset[str], tuple[Derivation, Correction]]
 SLOW = re.compile(r"torch\.einsum\(|_gather\(|_take\(")
 OWN = re.compile(r"\bself\.(\w+)")
+ASSIGNED = re.compile(r"(\w+)(?:: \w+)? = ")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Pass:
     """Both passes of one variant.
 
     Attributes:
-        forward: The forward pass, scaled in place.
+        forward: The forward pass.
         gradients: What is derived.
         shared: The statements that every gradient needs.
         source: The statements that the gradient of the source needs, the last of which gives it.
@@ -109,7 +110,7 @@ def write_backward(
         }
     except DerivationError:
         return None
-    if not all(pays(p) for p in passes.values()):
+    if not all(pays(p) and apart(p, variants[a][0].program) for a, p in passes.items()):
         return None
     return DerivedWriter(name, variants, passes, types, gauge).write()
 
@@ -118,6 +119,18 @@ def pays(found: Pass) -> bool:
     """Whether a variant's backward pass keeps less than torch's would, at no more than its cost."""
     code = "\n".join((*found.shared, *found.source, *found.parameters.values()))
     return found.forward.gauge is not None and not SLOW.search(code)
+
+
+def apart(found: Pass, program: Program) -> bool:
+    """Whether the names of a spec, which become arguments, are apart from those of both passes."""
+    spec = program.spec
+    held = {*program.arguments, *spec.hyperparameters, *(p.torch for p in spec.parameters.values())}
+    given = {*found.gradients.sources, *held}
+    lines = (*found.forward.statements[found.forward.lines :], *found.shared, *found.source)
+    own = {m[1] for x in lines if (m := ASSIGNED.match(x))}
+    usual = (found.gradients.scale.name, found.gradients.upstream.tensor) == (SCALE, UPSTREAM)
+    distinct = not held & set(found.gradients.sources)
+    return usual and distinct and not given & {*own, SCALE, UPSTREAM, "ctx"}
 
 
 class BackwardWriter:
@@ -138,7 +151,6 @@ class BackwardWriter:
         self.gradients = derive_gradients(self.program, correction)
         if len(self.gradients.sources) != 1 or self.gradients.kept is not None:
             raise DerivationError("more than one tensor carries the gradient on, or z is kept")
-        writer.in_place = True
         (source,) = self.gradients.sources
         writer.example = source
         self.forward = writer.write()

@@ -170,7 +170,6 @@ class ForwardWriter:
             "math",
         }
         self.singular = False
-        self.in_place = False  # whether z may be scaled where it stands
         self.scale: Value | None = None  # what gauge() has written
         self.place: tuple[int, int] | None = None  # and where
         self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
@@ -240,8 +239,6 @@ class ForwardWriter:
         (left, right), axes = low.aligned([z, scale])
         if power != 1:
             right = self.finite(right.with_code(f"{right.at(Level.ATOM)}.pow({power})"))
-        if self.in_place:
-            return Value(f"{left.at(Level.ATOM)}.mul_({right.code})", axes)
         return Value(f"{low.helper('_times')}({left.code}, {right.code})", axes)
 
     def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
@@ -335,10 +332,6 @@ class ForwardWriter:
             result = low.total([result, self.times(value, scale, degree)])
         for part in fixed:
             value = low.of(part)
-            if self.in_place and not value.scalar:
-                (left, right), axes = low.aligned([result, value])
-                result = Value(f"{left.code}.add_({right.code})", axes)
-                continue
             if not value.scalar:
                 value = value.with_code(f"{value.at(Level.ATOM)}.to({target}.dtype)")
             result = low.total([result, value])

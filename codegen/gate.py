@@ -89,10 +89,10 @@ MEMBERS = {
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""
-    add add_ amax append clamp_max clamp_min clone contiguous copy_ count detach device
+    add amax append clamp_max clamp_min clone contiguous copy_ count detach device
     diag_embed dim div double dtype expand expand_as extend float gather half index
     index_add index_put index_select info insert is_complex is_contiguous is_cuda
-    is_floating_point is_meta item items keys layout masked_fill mH mT mul mul_ nan_to_num
+    is_floating_point is_meta item items keys layout masked_fill mH mT mul nan_to_num
     narrow ndim neg new_empty new_full new_ones new_tensor new_zeros nonzero norm numel repeat
     repeat_interleave requires_grad requires_grad_ reset_parameters roll scatter_add select
     shape size stride sub T tensor_split to type type_as unbind unfold values var view
@@ -147,7 +147,6 @@ def check_tree(tree: ast.Module) -> None:
             check_item(node)
         elif isinstance(node, ast.Call):
             check_call(node)
-            check_in_place(node, parents)
         elif isinstance(node, ast.AnnAssign):
             check_annotation(node.annotation)
         elif isinstance(node, ast.FunctionDef):
@@ -316,46 +315,6 @@ def check_call(node: ast.Call) -> None:
         raise refusal(node, "only names and attributes may be called")
     if isinstance(node.func, ast.Name) and node.func.id == "super" and (node.args or node.keywords):
         raise refusal(node, "`super` takes no arguments here")
-
-
-def check_in_place(node: ast.Call, parents: dict[ast.AST, ast.AST]) -> None:
-    """In place changes only what the function made itself and returns with that change.
-
-    Raises:
-        GateError: If anything else is changed in place.
-    """
-    if not isinstance(node.func, ast.Attribute) or node.func.attr not in ("add_", "mul_"):
-        return
-    chain: list[ast.AST] = [node]
-    while chain[-1] in parents and not isinstance(chain[-1], ast.stmt):
-        chain.append(parents[chain[-1]])
-    around: ast.AST = chain[-1]
-    while not isinstance(around, ast.FunctionDef | ast.Module):
-        around = parents[around]
-    names = {n.id for n in ast.walk(node.func.value) if isinstance(n, ast.Name)}
-    given = {a.arg for a in ast.walk(around) if isinstance(a, ast.arg)}
-    kept = {
-        n.id
-        for c in ast.walk(around)
-        if isinstance(c, ast.Call) and ast.unparse(c.func) == "ctx.save_for_backward"
-        for n in ast.walk(c)
-        if isinstance(n, ast.Name)
-    }
-    changed = receiver(node.func.value)
-    if not isinstance(chain[-1], ast.Return) or changed in given | kept | {""} or not names:
-        raise refusal(node, f"`{node.func.attr}` of what is not the function's own result")
-
-
-def receiver(node: ast.expr) -> str:
-    """The name that a chain of calls and attributes starts from; of ``torch.f(x)``, x."""
-    while isinstance(node, ast.Attribute | ast.Call):
-        if isinstance(node, ast.Attribute):
-            node = node.value
-        elif ast.unparse(node.func).startswith("torch.") and node.args:
-            node = node.args[0]
-        else:
-            node = node.func
-    return node.id if isinstance(node, ast.Name) else ""
 
 
 def check_function(node: ast.FunctionDef, is_pass: bool) -> None:

@@ -180,18 +180,6 @@ def addcmul(ring: Residues, x: Any, first: Any, second: Any, *, value: Any = 1) 
     return real(x) + exact(ring, value) * real(first) * real(second)
 
 
-@known("Tensor.mul_")
-def times_in_place(ring: Residues, x: Any, other: Any) -> Exact:
-    """x·other in x's type; that x changes is nobody's concern (see :mod:`codegen.gate`)."""
-    return replace(real(x) * real(other), dtype=x.dtype)
-
-
-@known("Tensor.add_")
-def plus_in_place(ring: Residues, x: Any, other: Any) -> Exact:
-    """X + other in x's type, likewise."""
-    return replace(real(x) + real(other), dtype=x.dtype)
-
-
 # ---------------------------------------------------------------------- masks
 @known("Tensor.masked_fill", "torch.masked_fill")
 def masked_fill(ring: Residues, x: Any, mask: Any, value: Any) -> Exact:

@@ -147,6 +147,16 @@ def test_in_place_activations_may_follow(case):
     torch.testing.assert_close(found, wanted, **CLOSE)
 
 
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (2, 5, 4), (2, 3, 5, 4)])
+@pytest.mark.parametrize("cls", [AffineLikeLinear, NormLikeLinear])
+def test_no_output_is_a_view(cls, shape):
+    """torch forbids to change a view that comes out of an autograd function."""
+    layer, x = cls(4, 3), torch.randn(shape, requires_grad=True)
+    layer(x).relu_().sum().backward()
+    wanted = torch.autograd.grad(layer(x).relu().sum(), x)[0]
+    torch.testing.assert_close(x.grad, wanted)
+
+
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("case", DERIVED, ids=str)
 def test_checkpointing(case, reentrant):

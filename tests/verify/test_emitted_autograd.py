@@ -66,9 +66,7 @@ GATED = {
     "another decorator": ("@staticmethod", "@classmethod"),
     "another context": ("def backward(ctx: Any", "def backward(context: Any"),
     "what a context does not have": ("ctx.saved_tensors", "ctx.to_save"),
-    "an input changed in place": ("return z.mul_(", "return x.mul_("),
-    "what is kept changed in place": ("weight, bias, scale)\n        z =", "z)\n        z ="),
-    "in place in between": ("return z.mul_(scale", "z.mul_(scale)\n        return (scale"),
+    "an input changed in place": ("return _times(z, ", "return x.mul_("),
     "a private question": ("torch._C._is_tracing()", "torch._C._jit_clear_class_registry()"),
     "another method of the class": ("Function.apply(", "Function.vmap("),
 }
