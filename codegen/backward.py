@@ -20,7 +20,7 @@ from codegen.forms import RECOGNISERS
 from codegen.forward import Forward, ForwardWriter, input_value
 from codegen.lower import Lowering
 from codegen.values import Level, Value, insert_axes
-from codegen.variants import merge_variants
+from codegen.variants import merge_variants, variant_conditions
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.errors import DerivationError
@@ -108,11 +108,11 @@ def write_backward(
             absent: BackwardWriter(*variants[absent], writer).write()
             for absent, writer in forwards.items()
         }
+        if not all(pays(p) and apart(p, variants[a][0].program) for a, p in passes.items()):
+            return None
+        return DerivedWriter(name, variants, passes, types, gauge).write()
     except DerivationError:
         return None
-    if not all(pays(p) and apart(p, variants[a][0].program) for a, p in passes.items()):
-        return None
-    return DerivedWriter(name, variants, passes, types, gauge).write()
 
 
 def pays(found: Pass) -> bool:
@@ -321,14 +321,7 @@ class DerivedWriter:
 
     def merged(self, parts: Mapping[frozenset[str], Forward]) -> tuple[str, ...]:
         """The variants as one body."""
-        spec = self.program.spec
-        conditions = {
-            absent: " and ".join(
-                f"self.{spec.parameters[s].torch} is None" for s in spec.optional if s in absent
-            )
-            for absent in parts
-        }
-        return tuple(merge_variants(parts, conditions))
+        return tuple(merge_variants(parts, variant_conditions(self.program.spec, parts)))
 
     # ------------------------------------------------------------------ the gauge
     def gauge_body(self) -> tuple[str, ...]:
@@ -422,14 +415,9 @@ class DerivedWriter:
         g = self.full.gradients
         lines = ["The same map, with the gradient as derived, which keeps the scale alone.", ""]
         for step in (*g.steps, *g.of.values()):
-            text = f"{step_text(step, self.program)} = {formula(step.value, self.program)}"
+            text = f"{formula(step.read, self.program)} = {formula(step.value, self.program)}"
             lines += wrapped(text, "        ", "            ")
         return literal("\n".join(lines))
-
-
-def step_text(step: Step, program: Program) -> str:
-    """``name[n, j]``."""
-    return formula(step.read, program)
 
 
 def gauge_of(forward: Forward) -> tuple[int, int]:

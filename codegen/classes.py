@@ -14,7 +14,7 @@ from codegen.forward import Forward, ForwardWriter
 from codegen.initial import InitialValues
 from codegen.lower import Lowering
 from codegen.sizes import SizeCode
-from codegen.variants import merge_variants
+from codegen.variants import merge_variants, variant_conditions
 from derive import grammar as g
 from derive.corrections import Correction
 from derive.derivation import Derivation, variants
@@ -91,7 +91,9 @@ class ClassWriter:
         context.forward_doc = "The corrected activation."
         derived = self.derived()
         context.derived = () if derived is None else (derived,)
-        body = merge_variants(self.calling(forwards, derived), self.conditions())
+        body = merge_variants(
+            self.calling(forwards, derived), variant_conditions(spec, self.variants)
+        )
         context.forward = [*pad_lines(self.padded), *body]
         context.repr = self.repr_parts()
         return context
@@ -157,17 +159,6 @@ class ClassWriter:
             lines = (*own, *test, call, *before, *layer[end - forward.lines :])
             found[absent] = replace(forward, statements=lines)
         return found
-
-    def conditions(self) -> dict[frozenset[str], str]:
-        """When a variant runs."""
-        return {
-            absent: " and ".join(
-                f"self.{self.spec.parameters[s].torch} is None"
-                for s in self.spec.optional
-                if s in absent
-            )
-            for absent in self.variants
-        }
 
     @property
     def flags(self) -> list[tuple[str, bool]]:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from codegen.forward import Forward
+from derive.spec import LayerSpec
+
+
+def variant_conditions(
+    spec: LayerSpec, absents: Iterable[frozenset[str]]
+) -> dict[frozenset[str], str]:
+    """When each variant of a module runs: absent optional parameters → a test of its attributes."""
+    return {
+        absent: " and ".join(
+            f"self.{spec.parameters[s].torch} is None" for s in spec.optional if s in absent
+        )
+        for absent in absents
+    }
 
 
 def merge_variants(

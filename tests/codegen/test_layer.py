@@ -273,6 +273,17 @@ def test_the_template_makes_no_choices():
     )
 
 
+def test_a_backward_pass_that_cannot_be_written_leaves_plain_operations(monkeypatch):
+    def refused(self):
+        raise DerivationError("the gradient depends on what is absent")
+
+    assert "autograd.Function" in generate(LINEAR).text
+    monkeypatch.setattr("codegen.backward.DerivedWriter.parameter_blocks", refused)
+    text = generate(LINEAR).text
+    assert "autograd.Function" not in text
+    assert "F.linear(x, self.weight, self.bias)" in text
+
+
 def test_a_spec_may_be_data_instead_of_a_file():
     data = LayerSpec(
         name="Linear",
