@@ -1,15 +1,15 @@
 """Certificates: every claim of a derivation as data that a small checker can accept.
 
-A certificate holds the layer's forward map, one claim, and for a correction the corrected map with
-its gauges as lines of their own; ``verify/checker.py`` says what its acceptance means, and
-:mod:`derive.certificate_terms` in which language the formulas are. What a certificate takes for
-granted it says in ``assumptions``:
+A certificate holds the layer's forward map, one claim, and for a correction the corrected map, its
+gauges as lines of their own and what they are where they are neutral; ``verify/checker.py`` says
+what its acceptance means, and :mod:`derive.certificate_terms` in which language the formulas are.
+What a certificate takes for granted it says in ``assumptions``:
 
 - one step of plain gradient descent, and one site's own gradient: interference is K(s,s'), s ≠ s',
 - entries are real, radicands positive, and nothing is divided by 0,
 - tanh, exp, sigmoid, log and erf have their known derivatives; other functions are written in them,
 - a frozen gauge is held fixed during the step; a matrix gauge needs pivots other than 0,
-- integers are at least what ``integers`` says (a stride is 1 or more).
+- sizes are at least what ``sizes`` says (a stride is 1 or more).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from typing import Any
 from sympy import Add, Expr, Integer, Symbol
 
 from derive.audit import AuditRow
-from derive.certificate_terms import SizeWriter, TermWriter
+from derive.certificate_matrix import MATRIX, OUTPUT, matrix_gauge
+from derive.certificate_terms import TermWriter
 from derive.correction import LAMBDA, MU, NU, RADIUS, Correction
 from derive.derivation import Derivation
 from derive.errors import DerivationError
@@ -32,8 +33,7 @@ from derive.program import Program
 from derive.structure import unit_delta
 from derive.update import Update, definitions
 
-FORMAT = "truestep certificate 1"
-OUTPUT = "z̃"
+FORMAT = "truestep certificate 2"
 PLAIN = (
     "one step of plain gradient descent, by the gradient of the site itself",
     "entries are real, radicands are positive, nothing is divided by 0",
@@ -69,27 +69,23 @@ class Claim:
     Attributes:
         name: As in :class:`Certificate`.
         statement: The claim in words.
-        kind: ``kernel``, ``self-kernel``, ``matrix gauge`` or ``correction``.
-        value: What K has to be.
-        rate: For a correction; a matrix gauge has the rate 1.
-        exactness: For the last two kinds.
+        kind: ``kernel``, ``self-kernel``, ``constant`` or the exactness class of a correction.
+        value: What K has to be; for the last two kinds the c of c·I, or what a matrix gauge is of.
         gauges: For a correction: gauge → its letters and its value, ``None`` for a free one.
-        corrected: For a correction: z̃.
+        corrected: For a correction: z̃; a matrix gauge has none.
     """
 
     name: str
     statement: str
     kind: str
-    value: Expr | None = None
-    rate: Expr | None = None
-    exactness: str = ""
+    value: Expr
     gauges: Mapping[str, tuple[tuple[Letter, ...], Expr | None]] | None = None
     corrected: Expr | None = None
 
     @property
     def expressions(self) -> list[Expr]:
         """Every expression in it."""
-        values = [self.value, self.rate, self.corrected]
+        values = [self.value, self.corrected]
         values += [value for _, value in (self.gauges or {}).values()]
         return [e for e in values if e is not None]
 
@@ -121,12 +117,18 @@ def kernel_claims(derivation: Derivation) -> Iterator[Claim]:
     yield Claim("kernel", "K(s,s') is this", "kernel", update.kernel)
     yield Claim("self-kernel", "K(s,s) is this", "self-kernel", update.self_kernel)
     if structure.kind != "anisotropic":
-        delta = unit_delta(derivation.program.unit)
         words = f"K(s,s) is {structure.kind}, κ times the identity"
         forms = dict.fromkeys((structure.kappa, structure.full))
         for k, kappa in enumerate(forms):
             name = "kappa" if k == 0 else "kappa-written-out"
-            yield Claim(name, words, "self-kernel", delta * kappa)
+            yield multiple(name, words, derivation.program, kappa)
+
+
+def multiple(name: str, words: str, program: Program, kappa: Expr) -> Claim:
+    """K(s,s) is κ times the identity, with a constant κ if it holds no reads and letters."""
+    if reads(kappa) or kappa.atoms(Letter):
+        return Claim(name, words, "self-kernel", unit_delta(program.unit) * kappa)
+    return Claim(name, words, "constant", kappa)
 
 
 def correction_claims(derivation: Derivation, correction: Correction) -> Iterator[Claim]:
@@ -137,31 +139,20 @@ def correction_claims(derivation: Derivation, correction: Correction) -> Iterato
     name, exactness = correction.ansatz.replace(" ", "-"), correction.exactness
     words = f"the {correction.ansatz} gives K̃(s,s) = c·I: {exactness}"
     if correction.ansatz == "matrix gauge":
-        yield Claim(name, words, "matrix gauge", gauge, None, exactness)
+        yield Claim(name, words, exactness, gauge)
         return
     gauges, corrected = corrected_map(derivation, correction)
     radius = Symbol(RADIUS, positive=True)
-    claim = Claim(name, words, "correction", None, rate, exactness, gauges, corrected)
+    claim = Claim(name, words, exactness, rate, gauges, corrected)
     if exactness != "exact" or rate == 1:
         yield claim
         return
     # `exact` holds for the radius 1; any other one scales the rate.
     one = {radius: Integer(1)}
     fixed = {k: (letters, value.subs(one)) for k, (letters, value) in gauges.items() if value}
-    yield Claim(
-        name,
-        f"{words}, at radius 1",
-        "correction",
-        None,
-        rate.subs(one),
-        exactness,
-        fixed,
-        corrected,
-    )
+    yield Claim(name, f"{words}, at radius 1", exactness, rate.subs(one), fixed, corrected)
     words = f"the {correction.ansatz} gives K̃(s,s) = c·I: constant-rate"
-    yield Claim(
-        f"{name}-any-radius", words, "correction", None, rate, "constant-rate", gauges, corrected
-    )
+    yield Claim(f"{name}-any-radius", words, "constant-rate", rate, gauges, corrected)
 
 
 def corrected_map(
@@ -206,8 +197,7 @@ def split(update: Update) -> tuple[Expr, Expr]:
 def audit_certificate(row: AuditRow) -> Certificate:
     """κ of a normaliser at ε = 0, and that it is constant where the audit says ``exactly``."""
     words = f"K(s,s) is κ times the identity at eps = 0, and κ is constant: {row.constant}"
-    value = unit_delta(row.program.unit) * row.kappa_at_zero
-    claim = Claim("audit", words, "self-kernel", value)
+    claim = multiple("audit", words, row.program, row.kappa_at_zero)
     return certificate(row.program, claim, {Symbol("eps", real=True): Integer(0)})
 
 
@@ -229,20 +219,14 @@ def certificate(
     values = {line.target: line.value.xreplace(at) for line in program.lines}
     free = {k: x for k, (x, value) in (claim.gauges or {}).items() if value is None}
     writer = TermWriter(program, [*values.values(), *claim.expressions], free)
-    sizes = SizeWriter(program)
-    axes = sizes.axes()
-    lines = [
-        line_data(line.target, line.letters, writer.write(values[line.target]))
+    layer = {
+        line.target: line_data(writer, line.letters, writer.write(values[line.target]))
         for line in program.lines
-    ]
-    corrected = corrected_lines(program, claim, writer)
-    stated = claim_data(claim, writer)
-    tensors = tensor_data(program)
-    tensors |= {k: {"kind": "input", "axes": [x.size for x in v]} for k, v in free.items()}
-    opaque = {name: [x.size for x in letters] for name, letters in writer.opaque.values()}
-    tensors |= {name: {"kind": "input", "axes": entry} for name, entry in opaque.items()}
-    for name in writer.integers:
-        sizes.integer(name)
+    }
+    gauges, corrected, value = corrected_data(program, claim, writer)
+    tensors = tensor_data(program, writer)
+    inputs = [*((f"any {k}", x) for k, x in free.items()), *writer.opaque.values()]
+    tensors |= {k: {"letters": writer.letters(x), "kind": "input"} for k, x in inputs}
     data = {
         "format": FORMAT,
         "about": {
@@ -251,62 +235,60 @@ def certificate(
             "without": sorted(program.absent),
             "claim": claim.statement,
         },
-        "assumptions": assumptions(claim, json.dumps(lines + corrected), bool(opaque), bool(at)),
-        "integers": dict(sorted(sizes.integers.items())),
+        "assumptions": assumptions(claim, json.dumps([layer, corrected]), writer, bool(at)),
+        "sizes": size_data(program, writer),
         "reals": sorted(writer.reals),
-        "axes": axes,
         "tensors": tensors,
-        "lines": lines,
+        "layer": layer,
         "corrected": corrected,
-        "site": [writer.letter(x, {}) for x in program.site],
+        "gauges": gauges,
         "unit": [writer.letter(x, {}) for x in program.unit],
-        "claim": stated,
+        "claim": {"kind": claim.kind, "value": value},
     }
     return Certificate(claim.name, data)
 
 
-def line_data(name: str, letters: tuple[Letter, ...], value: Any) -> dict[str, Any]:
+def line_data(writer: TermWriter, letters: tuple[Letter, ...], value: Any) -> dict[str, Any]:
     """A line."""
-    return {"name": name, "letters": {f"{x.name}{x.mark}": x.size for x in letters}, "value": value}
+    return {"letters": writer.letters(letters), "value": value}
 
 
-def corrected_lines(program: Program, claim: Claim, writer: TermWriter) -> list[dict[str, Any]]:
-    """The gauges that are not free, and z̃."""
-    if claim.corrected is None:
-        return []
-    gauges = [
-        line_data(name, letters, writer.write(value))
-        for name, (letters, value) in (claim.gauges or {}).items()
-        if value is not None
-    ]
-    writer.held = set(claim.gauges or {}) if claim.exactness == "frozen" else set()
-    return [*gauges, line_data(OUTPUT, program.output.letters, writer.write(claim.corrected))]
+def corrected_data(program: Program, claim: Claim, writer: TermWriter) -> tuple[Any, Any, Any]:
+    """The gauges where they are neutral; their lines and z̃; what is claimed of K."""
+    frozen = claim.kind == "frozen"
+    if claim.gauges is None:
+        matrix = claim.kind not in ("kernel", "self-kernel", "constant")
+        value = writer.write(claim.value)
+        return matrix_gauge(program, writer, value, frozen) if matrix else ({}, {}, value)
+    lines = {}
+    for name, (letters, value) in claim.gauges.items():
+        free = ["read", f"any {name}", *writer.letters(letters)]
+        lines[name] = line_data(writer, letters, free if value is None else writer.write(value))
+    writer.held = set(claim.gauges) if frozen else set()
+    lines[OUTPUT] = line_data(writer, program.output.letters, writer.write(claim.corrected))
+    gauges = {name: line_data(writer, x, 1) for name, (x, _) in claim.gauges.items()}
+    return gauges, lines, writer.write(claim.value)
 
 
-def claim_data(claim: Claim, writer: TermWriter) -> dict[str, Any]:
-    """The claim."""
-    data: dict[str, Any] = {"kind": claim.kind}
-    if claim.value is not None:
-        constant = claim.kind == "self-kernel" and not reads(claim.value)
-        data |= {"value": writer.write(claim.value), "constant": constant}
-    if claim.gauges is not None:
-        data["gauges"] = list(claim.gauges)
-    if claim.rate is not None:
-        data["rate"] = writer.write(claim.rate)
-    if claim.exactness:
-        data["class"] = claim.exactness
-    return data
-
-
-def tensor_data(program: Program) -> dict[str, Any]:
+def tensor_data(program: Program, writer: TermWriter) -> dict[str, Any]:
     """Inputs and parameters; a token lies below the size of the axis that it indexes."""
     found: dict[str, Any] = {}
     for tensor in (*program.inputs, *program.parameters):
-        entry: dict[str, Any] = {"kind": tensor.kind, "axes": [x.size for x in tensor.letters]}
+        entry: dict[str, Any] = {"letters": writer.letters(tensor.letters), "kind": tensor.kind}
         if tensor.kind == "token":
-            entry["below"] = indexed_axis(program, tensor.name)
+            entry["below"] = writer.sizes[indexed_axis(program, tensor.name)]
         found[tensor.name] = entry
     return found
+
+
+def size_data(program: Program, writer: TermWriter) -> dict[str, int]:
+    """Size or integer hyperparameter → its least value: 0 where its default is, else 1."""
+    found = dict.fromkeys(writer.sizes.values(), 1)
+    for name in writer.integers:
+        value = program.spec.hyperparameters[name.partition("[")[0]]
+        default = value[int(name[:-1].rpartition("[")[2])] if isinstance(value, tuple) else value
+        found[name] = min(1, int(default))
+    return dict(sorted(found.items()))
 
 
 def indexed_axis(program: Program, token: str) -> str:
@@ -327,9 +309,9 @@ def indexed_axis(program: Program, token: str) -> str:
     return str(sizes.pop())
 
 
-def assumptions(claim: Claim, text: str, opaque: bool, at_zero: bool) -> list[str]:
+def assumptions(claim: Claim, text: str, writer: TermWriter, at_zero: bool) -> list[str]:
     """What a certificate takes for granted."""
     found = list(PLAIN)
-    found += [FUNCTIONS] * ('"call"' in text) + [MAXIMUM] * opaque + [AT_ZERO] * at_zero
-    found += [HELD] * (claim.exactness == "frozen") + [PIVOTS] * (claim.kind == "matrix gauge")
-    return found
+    found += [FUNCTIONS] * ('"call"' in text) + [MAXIMUM] * bool(writer.opaque)
+    found += [AT_ZERO] * at_zero + [HELD] * (claim.kind == "frozen")
+    return found + [PIVOTS] * (MATRIX in text)

@@ -1,25 +1,22 @@
 """Derived expressions in the language of certificates, which ``verify/checker.py`` reads.
 
-An index is an integer, a name, or a list: ``["size", axis]``, ``["+", ...]``, ``["*", ...]``,
-``["//", a, b]`` and ``["token", tensor, index...]``. A number is an integer or a list:
+An expression is an integer, a name, or a list. A name is a letter, a size, a hyperparameter, or
+``pi``; real ones are positive.
 
 =============================  ================================================
-``["int", index]``             an index that holds no letter
-``["real", name]``             a real hyperparameter, or ``pi``
-``["add", ...]``, ``["mul"..]``  sums and products
-``["pow", e, n]``              an integer power
-``["root", q, e]``             the positive root of order q
+``["+", ...]``, ``["*", ...]``  sums and products
+``["root", q, e]``             the positive root of order q; 1/e for q = -1, 1/√e for q = -2
 ``["call", name, e]``          exp, log, tanh, sigmoid or erf
-``["held", e]``                 e, held fixed during the step
+``["held", e]``                e, held fixed during the step
 ``["is 0", index]``            1 where the index is 0, else 0
-``["sum", {letter: axis}, e]`` a sum over letters
-``["read", tensor, index...]``  an element, 0 out of range
+``["sum", letter, size, e]``    a sum over a letter
+``["read", array, index...]``  an element of a line or tensor, 0 out of range
 =============================  ================================================
 
-Other functions are written in these: relu(x) = (x + |x|)/2, |x| the positive root of x²,
-gelu(x) = x (1 + erf(x/√2))/2. A maximum over letters of something without parameters becomes an
-input of its own: what holds for every value of it holds for the maximum. Arguments of exp are
-taken apart by :mod:`derive.certificate_exponents`.
+Powers are written out. Other functions are written in these: relu(x) = (x + |x|)/2, |x| the
+positive root of x², gelu(x) = x (1 + erf(x/√2))/2. A maximum over letters of something without
+parameters becomes an input of its own: what holds for every value of it holds for the maximum.
+Arguments of exp are taken apart by :mod:`derive.certificate_exponents`.
 """
 
 from __future__ import annotations
@@ -52,6 +49,7 @@ class TermWriter:
         reads: Symbols that stand for a tensor, with its letters: the free gauge ν.
 
     Attributes:
+        sizes: Size class → the name of its size.
         reals, integers: Names of the hyperparameters and other numbers met, in order.
         held: Gauges that are held fixed during the step where they are read.
         opaque: Maxima over letters → the tensor and the letters that stand for them.
@@ -68,6 +66,7 @@ class TermWriter:
         self.squares = squares(program)
         self.denominator = denominators(expressions, self.squares)
         self.symbol_reads = dict(reads or {})
+        self.sizes = size_names(program)
         self.reals: dict[str, None] = {}
         self.integers: dict[str, None] = {}
         self.held: set[str] = set()
@@ -84,10 +83,14 @@ class TermWriter:
         """The name of a letter; bound ones are named when they are bound."""
         return names.get(x, f"{x.name}{x.mark}")
 
+    def letters(self, letters: Iterable[Letter]) -> dict[str, str]:
+        """Letters with the names of their sizes."""
+        return {f"{x.name}{x.mark}": self.sizes[x.size] for x in letters}
+
     def bind(self, letters: tuple[Letter, ...], names: Names) -> tuple[dict[str, str], Names]:
         """New names for bound letters, told apart by how many letters are bound around them."""
         found = {x: f"{x.name}.{len(names) + k}" for k, x in enumerate(letters)}
-        return {name: x.size for x, name in found.items()}, {**names, **found}
+        return {name: self.sizes[x.size] for x, name in found.items()}, {**names, **found}
 
     def index(self, e: Expr, names: Names) -> Json:
         """An index expression.
@@ -101,29 +104,15 @@ class TermWriter:
             return int(e)
         if isinstance(e, Symbol):
             if e.name.startswith("size("):
-                return ["size", e.name[5:-1]]
+                return self.sizes[e.name[5:-1]]
             self.integers.setdefault(e.name)
             return e.name
         if isinstance(e, Read):
-            return ["token", e.tensor, *(self.index(i, names) for i in e.indices)]
+            return ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
         if isinstance(e, Add | Mul):
             parts = ordered([self.index(a, names) for a in e.args])
             return ["+" if isinstance(e, Add) else "*", *parts]
         raise DerivationError(f"{e} is no index")
-
-    def indices(self, e: Read, names: Names) -> list[Json]:
-        """The indices of a read; a letter that is made for another axis is written as a sum.
-
-        As of a window of one offset: only sums may leave the axis that they are made for.
-        """
-        tensor = self.program.tensors.get(e.tensor)
-        axes = e.indices if tensor is None else tensor.letters
-        found = []
-        for i, axis in zip(e.indices, axes, strict=True):
-            index = self.index(i, names)
-            other = isinstance(i, Letter) and i.size != axis.size
-            found.append(["+", index] if other else index)
-        return found
 
     # -------------------------------------------------------------- numbers
     def write(self, e: Expr, names: Names | None = None) -> Json:
@@ -134,20 +123,20 @@ class TermWriter:
         """
         names = names or {}
         if isinstance(e, Read):
-            read = ["read", e.tensor, *self.indices(e, names)]
+            read = ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
             return ["held", read] if e.tensor in self.held else read
         if isinstance(e, Delta):
             return ["is 0", self.index(e.args[0], names)]
         if isinstance(e, Contraction):
-            axes, inner = self.bind(e.letters, names)
-            return ["sum", axes, self.write(e.body, inner)]
+            letters, inner = self.bind(e.letters, names)
+            return total(letters, self.write(e.body, inner))
         if isinstance(e, Softmax):
             return self.write(e.expanded(), names)
         if isinstance(e, MaxOver):
             return self.maximum(e, names)
         if isinstance(e, Add | Mul):
-            parts = ordered([self.write(a, names) for a in e.args])
-            return ["add" if isinstance(e, Add) else "mul", *parts]
+            parts = [self.write(a, names) for a in e.args]
+            return product(*parts) if isinstance(e, Mul) else ["+", *ordered(parts)]
         if isinstance(e, Pow) and e.exp.is_Rational:
             return self.power(e.base, e.exp, names)
         if isinstance(e, Symbol) and not isinstance(e, Letter):
@@ -167,7 +156,7 @@ class TermWriter:
             DerivationError: If the number is neither.
         """
         if e == sympy.pi:
-            return ["real", "pi"]
+            return "pi"
         value = Rational(str(e)) if e.is_Float else e
         if not value.is_Rational:
             raise DerivationError(f"a certificate has no word for the number {e}")
@@ -178,12 +167,12 @@ class TermWriter:
         if e.name in self.symbol_reads:
             return ["read", e.name, *(self.letter(x, names) for x in self.symbol_reads[e.name])]
         if e.name.startswith("size(") or self.is_integer(e.name):
-            return ["int", self.index(e, names)]
+            return self.index(e, names)
         self.reals.setdefault(e.name)
-        return ["real", e.name]
+        return e.name
 
     def power(self, base: Expr, exponent: Rational, names: Names) -> Json:
-        """base**(p/q) as the power p of the root of order q, even roots as roots of roots.
+        """base**(p/q).
 
         Roots of a quotient of sizes are quotients of roots, so that equal roots are written alike.
         """
@@ -192,20 +181,16 @@ class TermWriter:
         )
         if bottom != 1 and bottom.is_positive:
             parts = [self.power(top, exponent, names), self.power(bottom, -exponent, names)]
-            return ["mul", *ordered(parts)]
-        value, order = self.write(base, names), int(exponent.q)
-        while order % 2 == 0:
-            value, order = ["root", 2, value], order // 2
-        value = ["root", order, value] if order > 1 else value
-        return value if exponent.p == 1 else ["pow", value, int(exponent.p)]
+            return product(*parts)
+        return power(self.write(base, names), exponent)
 
     def exponential(self, argument: Expr, names: Names) -> Json:
         """exp(Σ c t) = Π exp(t/L)^(c L) with L the common denominator."""
         factors = []
         for c, term in take_apart(argument, self.squares):
             whole = ["call", "exp", self.write(term / self.denominator, names)]
-            factors.append(["pow", whole, int(c * self.denominator)])
-        return ["mul", *ordered(factors)]
+            factors.append(power(whole, c * self.denominator))
+        return product(*factors)
 
     def function(self, e: Function, names: Names) -> Json:
         """A function of the notation, in the functions of the checker.
@@ -239,7 +224,7 @@ class TermWriter:
 
 
 # ---------------------------------------------------------------------- writing helpers
-def ordered(parts: list[Json]) -> list[Json]:
+def ordered(parts: Iterable[Json]) -> list[Json]:
     """Parts by their text, which does not depend on SymPy's order, but first of all what decides.
 
     Brackets skip what follows; and the checker skips it after a 0 too, where a gauge is 1/0.
@@ -251,29 +236,48 @@ def rank(part: Json) -> int:
     """0 of a bracket, 1 of a gauge, 2 of anything else."""
     if not isinstance(part, list):
         return 2
-    if part[0] in ("held", "pow"):
-        return rank(part[1])
+    if part[0] in ("held", "root"):
+        return rank(part[-1])
     return 0 if part[0] == "is 0" else 1 if part[:2] in GAUGES else 2
+
+
+def product(*parts: Json) -> Json:
+    """A product of all factors."""
+    flat = [x for p in parts for x in (p[1:] if isinstance(p, list) and p[0] == "*" else [p])]
+    return flat[0] if len(flat) == 1 else ["*", *ordered(flat)]
+
+
+def total(letters: Mapping[str, Json], body: Json) -> Json:
+    """A sum over letters, the first outermost."""
+    for x, size in reversed(letters.items()):
+        body = ["sum", x, size, body]
+    return body
+
+
+def power(base: Json, exponent: Rational) -> Json:
+    """base**(p/q), by the positive root."""
+    p, q = int(exponent.p), int(exponent.q)
+    return product(*[base if (p > 0) and q == 1 else ["root", q if p > 0 else -q, base]] * abs(p))
 
 
 def quotient(top: Json, bottom: Json) -> Json:
     """top/bottom."""
-    return top if bottom == 1 else ["mul", top, ["pow", bottom, -1]]
+    return top if bottom == 1 else product(top, ["root", -1, bottom])
 
 
 def half(*terms: Json) -> Json:
     """Half a sum."""
-    return ["mul", ["pow", 2, -1], ["add", *terms]]
+    return quotient(["+", *terms], 2)
 
 
 def absolute(x: Json) -> Json:
     """|x|, the positive root of x²."""
-    return ["root", 2, ["pow", x, 2]]
+    return ["root", 2, product(x, x)]
 
 
 def negated(x: Json) -> Json:
     """-x."""
-    return ["mul", -1, x]
+    return product(-1, x)
 
 
 WRITTEN: dict[str, Callable[..., Json]] = {
@@ -281,92 +285,28 @@ WRITTEN: dict[str, Callable[..., Json]] = {
     "sign": lambda x: quotient(absolute(x), x),
     "Step": lambda x: half(1, quotient(absolute(x), x)),
     "relu": lambda x: half(x, absolute(x)),
-    "maximum": lambda x, y: half(x, y, absolute(["add", x, negated(y)])),
-    "silu": lambda x: ["mul", x, ["call", "sigmoid", x]],
-    "gelu": lambda x: ["mul", x, half(1, ["call", "erf", quotient(x, ["root", 2, 2])])],
+    "maximum": lambda x, y: half(x, y, absolute(["+", x, negated(y)])),
+    "silu": lambda x: product(x, ["call", "sigmoid", x]),
+    "gelu": lambda x: product(x, half(1, ["call", "erf", product(x, ["root", -2, 2])])),
 }
 
 
 # ---------------------------------------------------------------------- sizes
-class SizeWriter:
-    """The axes of a layer as free sizes and formulas.
+def size_names(program: Program) -> dict[str, str]:
+    """Size class → the name of its size, shared by those that have the same constructor argument.
 
-    A size that is a constructor argument, or the part of one that is left after division, is free:
-    what holds for all sizes holds for those that a constructor allows.
+    Every other size is free, also one that is computed: what holds for all sizes holds for those
+    that a constructor allows, as an element out of range is 0.
     """
-
-    def __init__(self, program: Program) -> None:
-        """Find what every constructor argument amounts to."""
-        self.program = program
-        self.integers: dict[str, int] = {}
-        self.arguments: dict[g.Tree, Json] = {}
-        for size, tree in program.sizes.items():
-            if isinstance(tree, g.Name) and tree.name not in program.spec.hyperparameters:
-                self.arguments.setdefault(tree, ["size", size])
-        for size, tree in program.sizes.items():
-            if self.is_rest(tree):
-                whole, others = tree.arguments  # type: ignore[union-attr]
-                self.arguments.setdefault(whole, ["*", ["size", size], self.formula(others)])
-
-    def is_rest(self, tree: g.Tree | None) -> bool:
-        """Whether a size is a constructor argument divided by other sizes."""
-        call = isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name)
-        return call and tree.arguments[0].name not in self.program.spec.hyperparameters  # type: ignore[union-attr]
-
-    def axes(self) -> dict[str, Json]:
-        """Axis → formula or ``None``, each after what it is computed from."""
-        free = [k for k, tree in self.program.sizes.items() if self.is_free(tree)]
-        rest = {k: self.formula(t) for k, t in self.program.sizes.items() if t and k not in free}
-        found: dict[str, Json] = dict.fromkeys(free)
-        while rest:
-            ready = [k for k, e in rest.items() if not needed(e) & set(rest)]
-            found.update({k: rest.pop(k) for k in ready})
-        return found
-
-    def is_free(self, tree: g.Tree | None) -> bool:
-        """Whether any number will do."""
-        named = isinstance(tree, g.Name) and tree.name not in self.program.spec.hyperparameters
-        return tree is None or named or self.is_rest(tree)
-
-    def formula(self, tree: g.Tree) -> Json:
-        """A size formula.
-
-        Raises:
-            DerivationError: If a node cannot stand in a size.
-        """
-        if isinstance(tree, g.Number):
-            return int(tree.value)
-        if isinstance(tree, g.SizeOf):
-            return ["size", tree.letter]
+    named: dict[g.Tree, str] = {}
+    for size, tree in program.sizes.items():
         if isinstance(tree, g.Name):
-            if tree in self.arguments:
-                return self.arguments[tree]
-            return self.integer(
-                tree.name if tree.element is None else f"{tree.name}[{tree.element}]"
-            )
-        parts = [self.formula(child) for child in g.children(tree)]
-        if isinstance(tree, g.Total):
-            return ["+", *parts]
-        if isinstance(tree, g.Product):
-            return ["*", *parts]
-        if isinstance(tree, g.Power):
-            return ["*", *parts * tree.exponent]
-        if isinstance(tree, g.Call) and tree.function == "//":
-            return ["//", *parts]
-        raise DerivationError(f"{type(tree).__name__} cannot stand in a size")
-
-    def integer(self, name: str) -> str:
-        """An integer hyperparameter; its least value is 0 where its default is, else 1."""
-        value = self.program.spec.hyperparameters[name.partition("[")[0]]
-        default = value[int(name[:-1].rpartition("[")[2])] if isinstance(value, tuple) else value
-        self.integers[name] = min(1, int(default))
-        return name
+            known = tree.name in program.spec.hyperparameters
+            named.setdefault(tree, hyperparameter(tree) if known else f"size({size})")
+    found = {k: f"size({k})" for k in program.sizes}
+    return found | {k: named[t] for k, t in program.sizes.items() if t in named}
 
 
-def needed(e: Json) -> set[str]:
-    """The axes whose sizes occur in a formula."""
-    if not isinstance(e, list):
-        return set()
-    if e[0] == "size":
-        return {e[1]}
-    return set().union(*(needed(part) for part in e[1:]))
+def hyperparameter(tree: g.Name) -> str:
+    """The name of a hyperparameter or of an element of one."""
+    return tree.name if tree.element is None else f"{tree.name}[{tree.element}]"
