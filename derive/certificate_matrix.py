@@ -73,7 +73,7 @@ def elimination(site: list[str], size: Json) -> Json:
         return ["read", ELIMINATION, *site, last, row, column]
 
     identity = equal(COLUMN, ["+", ROW, size])
-    start = ["*", ["is 0", STEP], ["+", ["read", KERNEL, *site, ROW, COLUMN], identity]]
+    start = ["*", ["is 0", STEP], ["+", ["read", KERNEL, *site, ROW, ["+", COLUMN]], identity]]
     inverse = ["root", -1, before(last, last)]
     return [
         "+",

@@ -114,6 +114,17 @@ class TermWriter:
             return ["+" if isinstance(e, Add) else "*", *parts]
         raise DerivationError(f"{e} is no index")
 
+    def indices(self, e: Read, names: Names) -> list[Json]:
+        """The indices of a read; a letter that may leave its axis is written as a sum."""
+        tensor = self.program.tensors.get(e.tensor)
+        axes = e.indices if tensor is None else tensor.letters
+        found = []
+        for i, axis in zip(e.indices, axes, strict=True):
+            index = self.index(i, names)
+            leaves = isinstance(i, Letter) and self.sizes[i.size] != self.sizes[axis.size]
+            found.append(["+", index] if leaves else index)
+        return found
+
     # -------------------------------------------------------------- numbers
     def write(self, e: Expr, names: Names | None = None) -> Json:
         """An expression.
@@ -123,7 +134,7 @@ class TermWriter:
         """
         names = names or {}
         if isinstance(e, Read):
-            read = ["read", e.tensor, *(self.index(i, names) for i in e.indices)]
+            read = ["read", e.tensor, *self.indices(e, names)]
             return ["held", read] if e.tensor in self.held else read
         if isinstance(e, Delta):
             return ["is 0", self.index(e.args[0], names)]
@@ -249,7 +260,7 @@ def product(*parts: Json) -> Json:
 
 def total(letters: Mapping[str, Json], body: Json) -> Json:
     """A sum over letters, the first outermost."""
-    for x, size in reversed(letters.items()):
+    for x, size in reversed(list(letters.items())):
         body = ["sum", x, size, body]
     return body
 

@@ -8,12 +8,12 @@ where its gauges are neutral, and has such a c·I if what is ``held`` counts as 
 ``frozen`` if that varies, else ``first-order`` if not affine in θ, else ``exact`` if c = 1.
 
 This program takes the step: numbers are residues modulo p², where f(θ + p δ) = f(θ) + p f'(θ) δ.
-The prime p and the entries are random, and drawn after the certificate was read. Numbers stand for
-quotients of polynomials in the entries, of degrees and bits below the length T of all that was
-computed, or 16 T³ for K. By Schwartz and Zippel, different ones agree by chance below T³ /
-2^(PRIME - 12), times q² for a root of order q, its conjugates and its choice: that is below 2^-100.
-*Positive* is what is a square; entries are drawn until all radicands are. As p is -1 modulo primes
-up to 19, these are squares, and of the roots of such an order one is.
+Prime and entries are drawn at random after the certificate was read. Numbers stand for quotients of
+polynomials in the entries, of degree and bits below the length T of what is computed, or 16 T³ for
+K. Different ones agree by chance below T³ / 2^(PRIME - 12) (Schwartz, Zippel), times q² for a root
+of order q (conjugates, choice): below 2^-100. *Positive* is what is a square; entries are drawn
+until all radicands are. The primes up to 19 are, as p is -1 modulo them, and one root of such an
+order.
 """
 
 import itertools
@@ -38,7 +38,7 @@ OPERATIONS: dict[str, Any] = {  # a product ends at 0, which is what is_0 or out
     "*": lambda at, env, *parts: reduce(lambda x, e: x and x * at.value(e, env), parts, 1),
     "sum": lambda at, env, x, n, e: sum(at.value(e, env | {x: i}) for i in range(at.value(n, env))),
     "is 0": lambda at, env, e: int(at.value(e, env) % at.square == 0),
-    "read": lambda at, env, name, *index: at.read(name, [at.value(e, env) for e in index]),
+    "read": lambda at, env, name, *index: at.read(name, index, env),
     "root": lambda at, env, q, e: at.root(at.value(e, env), q),
     "call": lambda at, env, f, e: at.call(f, at.value(e, env)),
     "held": lambda at, env, e: at.value(e, env) % (at.square if at.loose else at.p),
@@ -70,11 +70,13 @@ class Point:
         self.length += x.bit_length()
         return x
 
-    def read(self, name: str, index: list[int]) -> Any:
-        """An element of a line or a tensor, 0 out of range; a token is an index."""
-        array, key = self.arrays[name], (name, *(i % self.square for i in index))
+    def read(self, name: str, index: Any, env: Any) -> Any:
+        """An element of a line or a tensor, 0 out of range, where no index is that is a letter."""
+        array, key = self.arrays[name], (name, *(self.value(e, env) % self.square for e in index))
         letters = dict(zip(array["letters"], key[1:], strict=True))
-        if not all(i < self.value(array["letters"][x], {}) for x, i in letters.items()):
+        inside = [i < self.value(array["letters"][x], {}) for x, i in letters.items()]
+        demand(all(map(max, inside, (isinstance(e, list) for e in index))), "a letter out of range")
+        if not all(inside):
             return 0
         if "value" not in array:
             self.thetas |= {"input": set(), "token": set(), "parameter": {key}}[array["kind"]]
@@ -111,15 +113,14 @@ class Point:
 
     def judge(self, here: Any) -> int:
         """Compare the claim with the layer at positions; the class, or 0 where K is 0."""
-        p, data, e = self.p, self.data, self.data["claim"]["value"]
-        rank = KINDS.index(data["claim"]["kind"])
+        p, data, rank = self.p, self.data, KINDS.index(self.data["claim"]["kind"])
         lines = data["layer"] | (data["corrected"] if rank > 2 else {})
         there = {x: here.get(f"{x}'", i) for x, i in here.items()}
-        e, env = (e, here) if rank < 2 else (["*", int(here == there), e], {})
+        e = ["*", int(rank < 2 or here == there), data["claim"]["value"]]
         (y, thetas), z = (self.output(lines, here), self.thetas), self.output(lines, there)
         slopes = {t: (self.output(lines, here, {t: p}) - y) // p for t in thetas & self.thetas}
         k = (self.output(lines, there, {t: p * d for t, d in slopes.items()}) - z) // p % p
-        demand(self.value(e, env) % p == k, f"K is not as claimed at {here}")
+        demand(self.value(e, here if rank < 2 else {}) % p == k, f"K is not as claimed at {here}")
         if rank < 3 or not k:
             return int(k > 0)
         neutral = self.output(lines | data["gauges"], here) - self.output(data["layer"], here)
