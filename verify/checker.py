@@ -29,7 +29,7 @@ from typing import Any
 PARTS = "about assumptions claim corrected format gauges layer reals sizes tensors unit"
 SHAPE = "truestep certificate 2", PARTS.split(), ["kind", "value"]
 KINDS = ["kernel", "self-kernel", "constant", "exact", "constant-rate", "first-order", "frozen"]
-BITS, PRIME, ROUNDS, LIMIT, TRIES, COUNT = 100, 216, 10, 9999, 3000, 48
+BITS, ROOM, PRIME, ROUNDS, LIMIT, TRIES, COUNT = 100, 104, 216, 10, 300, 3000, 48
 SLOPES: dict[str, Any] = {"exp": "y", "log": ["root", -1, "x"]}  # f'(x), where y = f(x) is random
 SLOPES |= {"sigmoid": ["+", "y", ["*", -1, "y", "y"]], "tanh": ["+", 1, ["*", -1, "y", "y"]]}
 SLOPES["erf"] = ["*", 2, ["root", -2, "pi"], ["root", -1, ["call", "exp", ["*", "x", "x"]]]]
@@ -107,8 +107,7 @@ class Point:
         self.arrays, self.moves, self.loose = self.data["tensors"] | lines, moves or {}, loose
         self.known, self.thetas, last = dict[Any, Any](), set[Any](), [*lines][-1]
         y = self.value(["read", last, *lines[last]["letters"]], env)
-        bits = 3 * log2(self.length) + sum(2 * log2(order) for order, _ in self.roots)
-        demand(bits + BITS <= PRIME - 12, "the formulas are too long")
+        demand(3 * log2(self.length) + sum(2 * log2(q) for q, _ in self.roots) < ROOM, "too long")
         return y
 
     def judge(self, here: Any) -> int:
@@ -167,7 +166,7 @@ def examine(data: Any) -> str:
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in data["tensors"].values())]
     p, wanted, judged, found = draw_prime(), {*least}, 0, 0
     for attempt in range(LIMIT):
-        sizes = {k: n + randbelow(1 + randbelow(3 + attempt // 500)) for k, n in least.items()}
+        sizes = {k: n + randbelow(1 + randbelow(3 + attempt // 40)) for k, n in least.items()}
         grown = {k for k in wanted if sizes[k] > least[k]}
         if sum(prod(sizes[n] for n in shape) for shape in shapes) > COUNT or (wanted and not grown):
             continue

@@ -145,7 +145,6 @@ DEGENERATE = {
     "an empty axis": (("sizes", "size(j)"), -1),
     "huge sizes": (("sizes", "size(j)"), 10**6),
     "sizes that may all be 0": (("sizes",), {"size(i)": 0, "size(j)": 0, "size(n)": 0}),
-    "a unit of another letter": (("unit",), ["j"]),
     "a letter that leaves its axis": (("tensors", "x", "letters", "n"), "size(j)"),
     "another format": (("format",), "truestep certificate 1"),
     "a superfluous part": (("seed",), 1),
