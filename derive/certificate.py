@@ -22,7 +22,7 @@ from typing import Any
 from sympy import Add, Expr, Integer, Symbol
 
 from derive.audit import AuditRow
-from derive.certificate_matrix import MATRIX, OUTPUT, matrix_gauge
+from derive.certificate_matrix import KERNEL, OUTPUT, matrix_gauge
 from derive.certificate_terms import TermWriter
 from derive.correction import LAMBDA, MU, NU, RADIUS, Correction
 from derive.derivation import Derivation
@@ -314,4 +314,4 @@ def assumptions(claim: Claim, text: str, writer: TermWriter, at_zero: bool) -> l
     found = list(PLAIN)
     found += [FUNCTIONS] * ('"call"' in text) + [MAXIMUM] * bool(writer.opaque)
     found += [AT_ZERO] * at_zero + [HELD] * (claim.kind == "frozen")
-    return found + [PIVOTS] * (MATRIX in text)
+    return found + [PIVOTS] * (KERNEL in text)

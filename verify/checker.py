@@ -131,9 +131,9 @@ class Point:
         return 6 if (free // p - step) % p else 5 if bent % p else 4 if k != 1 else 3
 
 
-def visit(data: Any, p: int, sizes: Any, place: Any) -> int:
+def visit(data: Any, p: int, sizes: Any, place: Any, cap: int) -> int:
     """Judge random entries, 0 where something is divided by 0."""
-    for attempt in range(TRIES):
+    for attempt in range(cap):
         try:  # now and then modulo another prime, of which other numbers are squares
             return Point(data, draw_prime() if attempt % 99 == 98 else p, sizes).judge(place)
         except ZeroDivisionError:
@@ -164,7 +164,7 @@ def examine(data: Any) -> str:
     demand({0, *least.values()} == {0, 1}, "least values other than 0 and 1")
     axes = letters | {f"{x}'": letters[x] for x in (data["unit"] if rank else letters)}
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in data["tensors"].values())]
-    p, wanted, judged, found = draw_prime(), {*least}, 0, 0
+    p, wanted, judged, found, cap = draw_prime(), {*least}, 0, 0, TRIES
     for attempt in range(LIMIT):
         sizes = {k: n + randbelow(1 + randbelow(3 + attempt // 40)) for k, n in least.items()}
         grown = {k for k in wanted if sizes[k] > least[k]}
@@ -172,9 +172,9 @@ def examine(data: Any) -> str:
             continue
         places = itertools.product(*(range(sizes[n]) for n in axes.values()))
         try:
-            here = max(visit(data, p, sizes, dict(zip(axes, i, strict=True))) for i in places)
+            here = max(visit(data, p, sizes, dict(zip(axes, i, strict=True)), cap) for i in places)
         except ArithmeticError:
-            continue
+            here, cap = 0, cap // 2
         if here:
             judged, found, wanted = judged + 1, max(found, here), wanted - grown
         if judged >= ROUNDS and not wanted:
