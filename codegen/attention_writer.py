@@ -24,7 +24,7 @@ from codegen.attention_stages import (
     AttentionError,
     DerivedStage,
 )
-from codegen.backward import Derived, plain, write_backward
+from codegen.backward import OWN, Derived, write_backward
 from codegen.docs import literal
 from codegen.forward import Forward, ForwardWriter
 from codegen.header import header
@@ -246,7 +246,7 @@ class AttentionWriter:
         if derived is None:
             return tuple(lines)
         test = f"if {derived.test}:"
-        (call,) = plain((derived.call,))
+        call = OWN.sub(r"\1", derived.call)
         return (test, f"    corrected: Tensor = {call}", "    return corrected", *lines)
 
     def derive_backward(self, name: str) -> Derived | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sympy import Expr
 
@@ -12,6 +13,9 @@ from codegen.values import BATCH, Axis, Level, Value, insert_axes, merge_order, 
 from derive.errors import DerivationError
 from derive.nodes import Letter
 from derive.program import Program
+
+if TYPE_CHECKING:
+    from codegen.windows import Slid
 
 UNTYPED = ("F.bilinear(", "torch.linalg.")  # torch's own stubs give these no type
 Recogniser = Callable[..., "tuple[Value, bool] | None"]
@@ -64,6 +68,7 @@ class Axes(ABC):
         self.outermost: Expr | None = None
         self.deferred: list[Value] = []
         self.transposed: list[dict[str, str]] = []  # window axes of a transposed convolution
+        self.slid: list[Slid] = []  # the sums that became windows
 
     @abstractmethod
     def of(self, e: Expr) -> Value:

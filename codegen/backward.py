@@ -15,11 +15,12 @@ from types import MappingProxyType
 from sympy import Add, Expr, Mul
 
 from codegen.backward_forms import BACKWARD_RECOGNISERS
+from codegen.backward_windows import WINDOW_RECOGNISERS
 from codegen.docs import literal, wrapped
 from codegen.forms import RECOGNISERS
 from codegen.forward import Forward, ForwardWriter, input_value
 from codegen.lower import Lowering
-from codegen.values import Level, Value, insert_axes
+from codegen.values import BATCH, Level, Value, insert_axes
 from codegen.variants import merge_variants, variant_conditions
 from derive.corrections import Correction
 from derive.derivation import Derivation
@@ -32,6 +33,7 @@ from derive.program import Program, Tensor
 Variants = Mapping[frozenset[str], tuple[Derivation, Correction]]
 SLOW = re.compile(r"torch\.einsum\(|_gather\(|_take\(")
 OWN = re.compile(r"\bself\.(\w+)")
+VIEW = re.compile(r"\.(flatten|transpose|movedim)\([^()]*\)$|\.mT$")
 ASSIGNED = re.compile(r"(\w+)(?:: \w+)? = ")
 
 
@@ -76,6 +78,7 @@ class Pass:
         source: The statements that the gradient of the source needs, the last of which gives it.
         parameters: Parameter → the code of its gradient.
         helpers: The helper functions that both call.
+        rank: How many axes the source has where a window reads it; else any number.
     """
 
     forward: Forward
@@ -84,6 +87,7 @@ class Pass:
     source: tuple[str, ...]
     parameters: Mapping[str, str]
     helpers: frozenset[str]
+    rank: int | None = None
 
 
 def write_backward(
@@ -149,13 +153,17 @@ class BackwardWriter:
             raise DerivationError("a frozen gauge is a constant of the backward pass")
         self.program = derivation.program
         self.gradients = derive_gradients(self.program, correction)
-        if len(self.gradients.sources) != 1 or self.gradients.kept is not None:
-            raise DerivationError("more than one tensor carries the gradient on, or z is kept")
+        if len(self.gradients.sources) != 1:
+            raise DerivationError("more than one tensor carries the gradient on")
         (source,) = self.gradients.sources
         writer.example = source
         self.forward = writer.write()
-        if writer.scale is None or writer.lowering.values[source].code != source:
+        image = writer.lowering.values[source]
+        if writer.scale is None or image.code != source:
             raise DerivationError("the gauge is one number, or the source has another name")
+        if writer.lowering.slid and BATCH not in image.axes:
+            raise DerivationError("a window without a leading axis")
+        self.rank = len(image.axes) if writer.lowering.slid else None
         self.scale = writer.scale
         self.writer = writer
         self.low = self.lowering(writer.lowering)
@@ -176,8 +184,12 @@ class BackwardWriter:
             forward.sizes,
             forward.device,
             general=forward.general,
-            recognisers=(*BACKWARD_RECOGNISERS, *RECOGNISERS),
+            recognisers=(*WINDOW_RECOGNISERS, *BACKWARD_RECOGNISERS, *RECOGNISERS),
         )
+        low.slid = forward.slid
+        if g.kept is not None:
+            assert self.writer.scaled is not None
+            low.values[g.kept.name] = self.writer.scaled
         low.values[g.upstream.tensor] = Value(
             g.upstream.tensor, input_value(output, forward.batch).axes
         )
@@ -201,7 +213,7 @@ class BackwardWriter:
         if low.statements:
             raise DerivationError("the gradient of a parameter takes more than an expression")
         helpers = frozenset(low.helpers) | self.forward.helpers
-        return Pass(self.forward, g, shared, source, parameters, helpers)
+        return Pass(self.forward, g, shared, source, parameters, helpers, self.rank)
 
     def step(self, step: Step) -> None:
         """One named value of the backward pass."""
@@ -243,10 +255,10 @@ class BackwardWriter:
         factor = low.of(Mul(*(f for f in factors if f is not full[0])))
         if factor.scalar:
             return None
-        spread = insert_axes(factor, base.axes).code
+        left, right = low.split(base), low.split(low.of(full[0]))
+        spread = insert_axes(factor, left.axes).code
         ending = "" if sign == "1" else f", value={sign}"
-        code = f"torch.addcmul({base.code}, {low.of(full[0]).code}, {spread}{ending})"
-        return Value(code, base.axes)
+        return left.with_code(f"torch.addcmul({left.code}, {right.code}, {spread}{ending})")
 
 
 def named(step: Step) -> Tensor:
@@ -276,35 +288,69 @@ class DerivedWriter:
         spec = self.program.spec
         self.torch_names = {s: spec.parameters[s].torch for s in self.full.gradients.parameters}
         self.tensors = (self.source, *self.torch_names.values())
+        g = self.full.gradients
+        self.kept_part = None if g.kept is None else g.kept.name
+        # Not both that and a scale as large: computing the scale again costs less than a map.
+        large = len(g.scale.letters) == len(self.program.output.letters)
+        self.again = self.kept_part is not None and large
 
     def write(self) -> Derived:
         """All strings."""
         gauge = self.gauge_body()
         arguments = [n for n in (*self.tensors, *self.settings(gauge)) if mentions(gauge, n)]
-        self.gauge_call = f"{self.gauge}({', '.join(arguments)})"
+        self.gauge_call = f"{self.gauge}({', '.join(map(self.called, arguments))})"
         held = [n if n in self.tensors else f"self.{n}" for n in arguments]
         self.gauge_own = f"{self.gauge}({', '.join(held)})"
         if self.given:
             self.gauge_call = self.gauge_own = self.given
         forward, backward = self.forward(), self.backward()
         settings = self.settings((*gauge, *forward, *backward))
-        kept = [f"ctx.{n} = {n}" for n in settings if mentions(backward, f"self.{n}")]
+        kept = [
+            f"ctx.{self.called(n)} = {self.called(n)}"
+            for n in settings
+            if mentions(backward, f"self.{n}")
+        ]
         everything = (*self.tensors, *settings)
         return Derived(
             self.gauge,
             f"{self.gauge}({self.outside(tuple(arguments))})",
-            ", ".join(f"{n}: {self.type_of(n)}" for n in arguments),
+            ", ".join(f"{self.called(n)}: {self.type_of(n)}" for n in arguments),
             self.gauge_doc(),
-            plain(gauge),
+            self.plain(gauge),
             self.name,
             self.doc(),
-            tuple(f"{n}: {self.type_of(n)}" for n in everything),
-            (*kept, *plain(forward)),
-            tuple(OWN.sub(r"ctx.\1", x) for x in self.unpacked(backward, settings)),
-            f"_takes_derived({self.source})",
+            tuple(f"{self.called(n)}: {self.type_of(n)}" for n in everything),
+            (*kept, *self.plain(forward)),
+            tuple(
+                OWN.sub(lambda m: f"ctx.{self.called(m[1])}", x)
+                for x in self.unpacked(backward, settings)
+            ),
+            self.test(),
             f"{self.name}.apply({self.outside(everything)})",
-            frozenset({"_takes_derived"}).union(*(p.helpers for p in self.passes.values())),
+            self.helpers(forward),
         )
+
+    def helpers(self, forward: tuple[str, ...]) -> frozenset[str]:
+        """The helper functions that all this calls."""
+        own = {n for n in ("_as_output",) if any(n in line for line in forward)}
+        return frozenset({"_takes_derived", *own}).union(*(p.helpers for p in self.passes.values()))
+
+    def test(self) -> str:
+        """Whether the autograd function serves for an input at hand."""
+        # What keeps as much as a compiler would keep gains nothing there.
+        compiled = "" if self.kept_part is None else ", compiled=False"
+        test = f"_takes_derived({self.source}{compiled})"
+        rank = self.full.rank
+        return test if rank is None else f"{test} and {self.source}.dim() == {rank}"
+
+    def called(self, name: str) -> str:
+        """An attribute of the module as an argument."""
+        public = name.lstrip("_")
+        return name if public in self.types or public in self.tensors else public
+
+    def plain(self, lines: tuple[str, ...]) -> tuple[str, ...]:
+        """Lines in which the module's attributes are arguments."""
+        return tuple(OWN.sub(lambda m: self.called(m[1]), x) for x in lines)
 
     def outside(self, names: tuple[str, ...]) -> str:
         """The arguments of a call in the module's forward pass."""
@@ -349,13 +395,18 @@ class DerivedWriter:
             start, end = gauge_of(found.forward)
             statements = found.forward.statements
             keep = f"ctx.save_for_backward({', '.join(self.kept())})"
-            lines = (
+            lines = [
                 f"{self.full.gradients.scale.name} = {self.gauge_call}",
                 keep,
                 *statements[found.forward.lines : start],
-                *statements[end:],
-            )
-            parts[absent] = replace(found.forward, statements=lines)
+            ]
+            if self.kept_part is not None:
+                lines.append(lines.pop(1))
+            result = found.forward.result
+            if VIEW.search(result):
+                result = f"_as_output({result})"
+            lines += statements[end:]
+            parts[absent] = replace(found.forward, statements=tuple(lines), result=result)
         return self.merged(parts)
 
     def backward(self) -> tuple[str, ...]:
@@ -367,12 +418,7 @@ class DerivedWriter:
             for a, p in self.passes.items()
         }
         *source, _ = self.merged(parts)
-        lines = [
-            "if torch.is_grad_enabled():  # a second derivative is asked for",
-            f"    {g.scale.name} = {self.gauge_own}",
-            *self.full.shared,
-            f"{' = '.join(names)} = None",
-        ]
+        lines = [*self.recorded(), *self.full.shared, f"{' = '.join(names)} = None"]
         # Sums over what was just written come first, while it is in the cache.
         blocks = self.parameter_blocks()
         vectors = {s for s in blocks if len(self.program.tensors[s].axes) == 1}
@@ -383,11 +429,25 @@ class DerivedWriter:
             lines += block if symbol not in vectors else []
         return (*lines, f"return {', '.join(names)}")
 
+    def recorded(self) -> list[str]:
+        """What was kept, computed again for a second derivative."""
+        scale = f"{self.full.gradients.scale.name} = {self.gauge_own}"
+        again = [] if self.again else [scale]
+        if self.kept_part is not None:
+            parts = {}
+            for absent, found in self.passes.items():
+                lines = found.forward.statements[found.forward.lines : gauge_of(found.forward)[0]]
+                parts[absent] = replace(found.forward, statements=lines, result=self.kept_part)
+            again += self.merged(parts)[:-1]
+        test = "if torch.is_grad_enabled():  # a second derivative is asked for"
+        return [*([scale] if self.again else []), test, *(f"    {x}" for x in again)]
+
     def kept(self) -> tuple[str, ...]:
         """What the backward pass reads of the forward pass."""
         lines = self.backward()
         read = [n for n in self.tensors if mentions(lines, n)]
-        return (*read, self.full.gradients.scale.name)
+        scale = () if self.again else (self.full.gradients.scale.name,)
+        return (*read, *scale, *(() if self.kept_part is None else (self.kept_part,)))
 
     def parameter_blocks(self) -> dict[str, list[str]]:
         """Parameter → the statements of its gradient, for all variants that have it."""
@@ -413,7 +473,10 @@ class DerivedWriter:
     def doc(self) -> str:
         """The formulas of the backward pass."""
         g = self.full.gradients
-        lines = ["The same map, with the gradient as derived, which keeps the scale alone.", ""]
+        own = {s.name for s in (g.scale, *g.steps)}
+        kept = [n for n in self.kept() if n in own or n == self.kept_part]
+        found = " and ".join(kept) if kept != [g.scale.name] else "the scale alone"
+        lines = [f"The same map, with the gradient as derived, which keeps {found}.", ""]
         for step in (*g.steps, *g.of.values()):
             text = f"{formula(step.read, self.program)} = {formula(step.value, self.program)}"
             lines += wrapped(text, "        ", "            ")
@@ -430,11 +493,6 @@ def mentions(lines: tuple[str, ...], name: str) -> bool:
     """Whether some lines read a name."""
     word = re.compile(rf"(?<![\w.]){re.escape(name)}\b|\bself\.{re.escape(name)}\b")
     return any(word.search(x) for x in lines)
-
-
-def plain(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """Lines in which the module's attributes are arguments."""
-    return tuple(OWN.sub(r"\1", x) for x in lines)
 
 
 def strip(line: str, names: list[str]) -> str:

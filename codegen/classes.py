@@ -137,7 +137,7 @@ class ClassWriter:
         for name, default in spec.hyperparameters.items():
             found[name] = whole if isinstance(default, tuple) else type(default).__name__
         found |= {p.torch: "Tensor | None" for p in spec.parameters.values() if p.optional}
-        return found | {"radius": "float"}
+        return found | {"radius": "float", "_overrun": whole}
 
     def calling(
         self, forwards: Mapping[frozenset[str], Forward], derived: Derived | None

@@ -171,6 +171,7 @@ class ForwardWriter:
         }
         self.singular = False
         self.scale: Value | None = None  # what gauge() has written
+        self.scaled: Value | None = None  # what it scales
         self.place: tuple[int, int] | None = None  # and where
         self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
 
@@ -209,6 +210,7 @@ class ForwardWriter:
             value = low.total([z, bias])
             low.statements.append(f"{z.code} = {value.code}")
             z = Value(z.code, value.axes)
+        self.scaled = z
         return z
 
     # -------------------------------------------------------------- gauges
@@ -321,6 +323,7 @@ class ForwardWriter:
         fixed = [p for d, p in parts if d == 0]
         target = self.program.output.target
         first = low.assign(target, low.of(scaled[0][1]))
+        self.scaled = first
         others = [low.of(p) for _, p in scaled[1:]]
         if len(scaled) == 1:
             # One degree d only: its power of the gauge is simpler than the gauge.

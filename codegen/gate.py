@@ -64,7 +64,9 @@ TORCH = words("""
     zeros zeros_like
     """)
 MEMBERS = {
-    "torch": TORCH | words("_C autograd compiler is_autocast_enabled is_grad_enabled"),
+    "torch": TORCH | words("_C autograd compiler is_autocast_enabled is_grad_enabled ops Size"),
+    "torch.ops": frozenset(["aten"]),
+    "torch.ops.aten": frozenset(["_unsafe_view", "convolution_backward"]),
     "torch._C": frozenset(["_are_functorch_transforms_active", "_is_tracing"]),
     "torch.autograd": frozenset(["Function"]),
     "torch.compiler": frozenset(["is_compiling", "is_exporting"]),

@@ -45,16 +45,22 @@ def _is_transformed() -> bool:
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 ''',
     "_takes_derived": '''
-def _takes_derived(x: Tensor) -> bool:
-    """Whether the derived backward pass serves: in eager mode and under torch.compile.
+def _takes_derived(x: Tensor, *, compiled: bool = True) -> bool:
+    """Whether the derived backward pass serves: in eager mode and, if so said, in compiled code.
 
     Autocast, exporters, forward mode and the transforms of torch.func get plain operations.
     """
     if x.is_meta or torch.is_autocast_enabled(x.device.type):
         return False
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting()
+        return compiled and not torch.compiler.is_exporting()
     return not _is_transformed()
+''',
+    "_as_output": '''
+def _as_output(x: Tensor) -> Tensor:
+    """The same numbers, of which torch forgets that they are a view: a function may return none."""
+    found: Tensor = torch.ops.aten._unsafe_view(x, x.shape)
+    return found
 ''',
     "_rows": '''
 def _rows(x: Tensor) -> Tensor:
@@ -149,6 +155,27 @@ def _box_sum(
         x = _window_sum(x, size, gap)[..., ::step].movedim(-1, -len(kernel_size))
     return x
 ''',
+    "_box_adjoint": '''
+def _box_adjoint(
+    x: Tensor,
+    shape: torch.Size,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """The adjoint of _box_sum, for maps whose last axes have this shape: every sum spread out."""
+    for axis in range(-1, -1 - len(kernel_size), -1):
+        size, step, gap = kernel_size[axis], stride[axis], dilation[axis]
+        reach = gap * (size - 1)
+        unread = (shape[axis] + 2 * padding[axis] - reach - 1) % step
+        if step > 1:
+            x = F.pad(x.unsqueeze(-1), [0, step - 1]).flatten(-2)
+        before = reach - padding[axis]
+        x = F.pad(x, [before, before + unread - (step - 1)])
+        x = _window_sum(x, size, gap).movedim(-1, -len(kernel_size))
+    return x
+''',
     "_as_tuple": '''
 def _as_tuple(value: int | tuple[int, ...], length: int) -> tuple[int, ...]:
     """One number for every axis, or one number an axis."""
@@ -200,6 +227,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "_energy": ("_wide_dtype", "_is_transformed"),
     "_takes_derived": ("_is_transformed",),
     "_box_sum": ("_window_sum",),
+    "_box_adjoint": ("_window_sum",),
 }
 """What a helper calls itself."""
 

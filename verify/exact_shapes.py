@@ -16,7 +16,7 @@ from verify.residues import Residues
 OUTSIDE = -1
 
 
-@known("torch.reshape", "Tensor.reshape", "Tensor.view")
+@known("torch.reshape", "Tensor.reshape", "Tensor.view", "torch.ops.aten._unsafe_view")
 def reshape(ring: Residues, x: Any, *shape: Any) -> Any:
     """The same elements in order, in another shape."""
     return moved(x, lambda a: a.reshape(integers(*shape)))
