@@ -24,7 +24,8 @@ from codegen.attention_stages import (
     AttentionError,
     DerivedStage,
 )
-from codegen.backward import OWN, Derived, write_backward
+from codegen.backward import write_backward
+from codegen.backward_text import OWN, Derived
 from codegen.docs import literal
 from codegen.forward import Forward, ForwardWriter
 from codegen.header import header

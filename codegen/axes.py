@@ -15,6 +15,7 @@ from derive.nodes import Letter
 from derive.program import Program
 
 if TYPE_CHECKING:
+    from codegen.backward_windows import Adjoint
     from codegen.windows import Slid
 
 UNTYPED = ("F.bilinear(", "torch.linalg.")  # torch's own stubs give these no type
@@ -69,6 +70,7 @@ class Axes(ABC):
         self.deferred: list[Value] = []
         self.transposed: list[dict[str, str]] = []  # window axes of a transposed convolution
         self.slid: list[Slid] = []  # the sums that became windows
+        self.adjoints: dict[str, Adjoint] = {}  # the codes of their gradients
 
     @abstractmethod
     def of(self, e: Expr) -> Value:

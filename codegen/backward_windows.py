@@ -6,7 +6,8 @@ forward pass derives to, whatever that sum looks like.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer, Mul, Symbol
 
@@ -15,12 +16,91 @@ from codegen.calls import Found, factors_of
 from codegen.forward import input_value
 from codegen.lower import Lowering
 from codegen.values import BATCH, Value
-from codegen.windows import Slid, every_axis, steps_of
-from derive.gradients import pullback
+from codegen.windows import Slid, steps_of
+from derive.gradients import Step, pullback
 from derive.nodes import Contraction, Delta, Letter, Read, reads, substitute
 from derive.program import Tensor
 
 SUMMED = "summed over channels"
+ALONE = "(True, False, False)", "(False, True, False)"
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """A gradient that a convolution's backward pass gives.
+
+    Attributes:
+        slid: The convolution.
+        upstream: What it is multiplied with, a read.
+        given: The codes of that, of the image and of the weight.
+        place: 0 for the image, 1 for the weight.
+        name: The tensor.
+        stored: What brings the gradient into the tensor's own layout.
+    """
+
+    slid: Slid
+    upstream: Read
+    given: tuple[str, str, str]
+    place: int
+    name: str
+    stored: str
+
+
+@dataclass(frozen=True)
+class Joint:
+    """All gradients that one call of a convolution's backward pass gives.
+
+    Attributes:
+        call: The call up to what is wanted.
+        weight: The weight, and what brings its gradient into its own layout.
+        bias: The bias whose gradient it gives too, or "".
+    """
+
+    call: str
+    weight: tuple[str, str]
+    bias: str
+
+
+def joint_of(
+    lowering: Lowering, image: str, parameters: Mapping[str, str], gradients: Mapping[str, Step]
+) -> Joint | None:
+    """The call that gives the gradients of an image, of a weight and of the bias beside it.
+
+    Args:
+        lowering: The lowering of the backward pass.
+        image: The code of the image's gradient.
+        parameters: Parameter → the code of its gradient.
+        gradients: Parameter → its gradient.
+    """
+    own = lowering.adjoints.get(image)
+    beside = [a for code in parameters.values() if (a := lowering.adjoints.get(code)) is not None]
+    if own is None or len(beside) != 1 or beside[0].given != own.given:
+        return None
+    (weight,) = beside
+    output = lowering.program.tensors[lowering.program.output.target]
+    channel = next(a for a in input_value(output, lowering.batch).axes if isinstance(a, tuple))
+    size = lowering.sizes.product([lowering.sizes.letter(x) for x in channel]).code
+    biases = [
+        n
+        for n in parameters
+        if lowering.program.tensors[n].axes == (channel,)
+        and is_sum_of(gradients[n].value, weight.upstream)
+    ]
+    moves = ", ".join(steps(lowering, own.slid))
+    call = f"torch.ops.aten.convolution_backward({', '.join(own.given)}, ({size},), {moves}, "
+    return Joint(call, (weight.name, weight.stored), biases[0] if biases else "")
+
+
+def is_sum_of(e: Expr, upstream: Read) -> bool:
+    """Σ_npq u[n, i, p, q]."""
+    if not isinstance(e, Contraction) or not isinstance(e.body, Read):
+        return False
+    bound = dict(zip(e.body.indices, upstream.indices, strict=False))
+    return (
+        e.body.tensor == upstream.tensor
+        and all(bound[x].size == x.size for x in e.letters)
+        and all(i in e.letters or i == x for i, x in bound.items())
+    )
 
 
 def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -36,10 +116,14 @@ def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None)
                 continue
             output = lowering.program.tensors[lowering.program.output.target]
             u = lowering.arranged(lowering.of(upstream), input_value(output, lowering.batch).axes)
-            call = backward_call(lowering, slid, u.code, lowering.values[image].code, matrix, place)
+            given = u.code, lowering.values[image].code, matrix
+            wanted = f"None, {', '.join(steps(lowering, slid))}, {ALONE[place]}"
+            call = f"torch.ops.aten.convolution_backward({', '.join(given)}, {wanted})[{place}]"
             # A depthwise kernel is stored without the channels of its groups.
             stored = ".squeeze(1)" if place and matrix.endswith(".unsqueeze(1)") else ""
-            return Value(f"{call}{stored}", lowering.values[name].axes), False
+            code = f"{call}{stored}"
+            lowering.adjoints[code] = Adjoint(slid, upstream, given, place, name, stored)
+            return Value(code, lowering.values[name].axes), False
     return None
 
 
@@ -55,17 +139,11 @@ def upstream_of(lowering: Lowering, e: Contraction, slid: Slid, name: str) -> Re
     return u if pullback(last, u, slid.total, name, program.output.letters) == e else None
 
 
-def backward_call(
-    lowering: Lowering, slid: Slid, u: str, image: str, weight: str, place: int
-) -> str:
-    """The gradient of the image (0) or the weight (1) of a convolution."""
+def steps(lowering: Lowering, slid: Slid) -> tuple[str, ...]:
+    """How a convolution's windows move, as its backward pass takes it."""
     stride, padding, dilation, more = steps_of(lowering, slid.window.slides)
-    scattered = slid.kind == "conv_transpose"
-    wanted = tuple(k == place for k in range(3))
-    return (
-        f"torch.ops.aten.convolution_backward({u}, {image}, {weight}, None, {stride}, {padding}, "
-        f"{dilation}, {scattered}, {more}, {slid.groups or 1}, {wanted})[{place}]"
-    )
+    transposed = str(slid.kind == "conv_transpose")
+    return stride, padding, dilation, transposed, more, slid.groups or "1"
 
 
 def box_gradient(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -103,9 +181,9 @@ def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str
     w, count = slid.window, len(slid.window.slides)
     if slid.shifted:
         stride, padding, dilation, _ = steps_of(lowering, w.slides)
-        steps = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
+        moves = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
         shape = f"{image}.shape[-{count}:]"
-        return f"{lowering.helper('_box_adjoint')}({value.code}, {shape}, {steps})"
+        return f"{lowering.helper('_box_adjoint')}({value.code}, {shape}, {moves})"
     value = lowering.assign("flow", value)
     if slid.kind == "conv_transpose":
         plain = tuple(replace(s, output_padding=Integer(0)) for s in w.slides)
@@ -113,8 +191,9 @@ def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str
         # With an output padding of a stride or more there are more windows than positions.
         return f"{ones}[..., {', '.join(f': {image}.shape[{k - count}]' for k in range(count))}]"
     groups, ones = ones_of(lowering, value, w)
-    own = replace(slid, groups=groups)
-    return backward_call(lowering, own, value.code, f"{image}.to({value.code}.dtype)", ones, 0)
+    given = f"{value.code}, {image}.to({value.code}.dtype), {ones}, None"
+    moves = ", ".join(steps(lowering, replace(slid, groups=groups)))
+    return f"torch.ops.aten.convolution_backward({given}, {moves}, {ALONE[0]})[0]"
 
 
 def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:
@@ -147,7 +226,7 @@ def over_sites(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     if not lowering.slid or not isinstance(e.body, Read):
         return None
     value = lowering.split(lowering.of(e.body))
-    own = [a for a in value.axes if a is not BATCH and set(a) <= {*e.letters}]
+    own = [a for a in value.axes if isinstance(a, tuple) and set(a) <= {*e.letters}]
     places = ([0] if BATCH in value.axes else []) + [value.position(a) for a in own]
     if len(own) + len(lowering.batch) != len(e.letters) or len(own) == len(e.letters):
         return None

@@ -8,7 +8,7 @@ so does one that scatters, whose shifted maps a compiler recomputes for each oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from sympy import Expr, Mul, Pow
 

@@ -243,6 +243,14 @@ class ForwardWriter:
             right = self.finite(right.with_code(f"{right.at(Level.ATOM)}.pow({power})"))
         return Value(f"{low.helper('_times')}({left.code}, {right.code})", axes)
 
+    def times_plus(self, z: Value, scale: Value, added: Value) -> Value:
+        """Z times a gauge and what is added to that, in z's dtype and one pass."""
+        low = self.lowering
+        if any(isinstance(a, tuple) and len(a) > 1 for a in z.axes):
+            z = low.split(z)
+        (left, right, last), axes = low.aligned([z, scale, added])
+        return Value(f"{low.helper('_times_plus')}({left.code}, {right.code}, {last.code})", axes)
+
     def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
         """The solved gauge in the wide dtype, frozen if it depends on the parameters."""
         low = self.lowering
@@ -330,6 +338,9 @@ class ForwardWriter:
             gauge = gauge ** scaled[0][0]
             scaled = [(1, scaled[0][1])]
         scale = self.gauge(gauge)
+        added = [v for p in fixed if not (v := low.of(p)).scalar]
+        if len(scaled) == len(fixed) == len(added) == 1 and not scale.scalar:
+            return self.times_plus(first, scale, added[0])
         result = self.times(first, scale, scaled[0][0])
         for (degree, _), value in zip(scaled[1:], others, strict=True):
             result = low.total([result, self.times(value, scale, degree)])

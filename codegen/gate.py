@@ -91,7 +91,7 @@ MEMBERS = {
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""
-    add amax append clamp_max clamp_min clone contiguous copy_ count detach device
+    add addcmul_ amax append clamp_max clamp_min clone contiguous copy_ count detach device
     diag_embed dim div double dtype expand expand_as extend float gather half index
     index_add index_put index_select info insert is_complex is_contiguous is_cuda
     is_floating_point is_meta item items keys layout masked_fill mH mT mul nan_to_num

@@ -56,6 +56,13 @@ def _takes_derived(x: Tensor, *, compiled: bool = True) -> bool:
         return compiled and not torch.compiler.is_exporting()
     return not _is_transformed()
 ''',
+    "_add_product": '''
+def _add_product(h: Tensor, x: Tensor, factor: Tensor, sign: int) -> Tensor:
+    """h + sign x factor in x's dtype, written over h unless a second derivative will need h."""
+    if torch.is_grad_enabled():
+        return torch.addcmul(h, x, factor, value=sign).to(x.dtype)
+    return h.addcmul_(x, factor, value=sign).to(x.dtype)
+''',
     "_as_output": '''
 def _as_output(x: Tensor) -> Tensor:
     """The same numbers, of which torch forgets that they are a view: a function may return none."""
@@ -84,6 +91,13 @@ def _times(z: Tensor, scale: Tensor) -> Tensor:
     if z.dtype in (torch.float16, torch.bfloat16):
         return (z * scale.float()).to(z.dtype)
     return z * scale.to(z.dtype)
+''',
+    "_times_plus": '''
+def _times_plus(z: Tensor, scale: Tensor, added: Tensor) -> Tensor:
+    """The product and what is added to it in z's dtype, rounded once."""
+    if z.dtype in (torch.float16, torch.bfloat16):
+        return torch.addcmul(added.float(), z.float(), scale.float()).to(z.dtype)
+    return torch.addcmul(added.to(z.dtype), z, scale.to(z.dtype))
 ''',
     "_no_autocast": '''
 def _no_autocast(x: Tensor) -> torch.autocast:

@@ -156,8 +156,10 @@ class _Deriver:
         return pullback(self.program, weight, e, name, letters)
 
     # ------------------------------------------------------------------ Σ_i u_i A_i
-    def inner(self, direct: Mapping[str, Expr], sources: list[str]) -> tuple[str, Step, Step | None]:
-        """The source whose direct part has a name, ``a``, and the part A where it has to be kept."""
+    def inner(
+        self, direct: Mapping[str, Expr], sources: list[str]
+    ) -> tuple[str, Step, Step | None]:
+        """The source whose direct part gets a name, ``a``, and the part A if it is kept."""
         name = self.names[INNER]
         units = [x for x in self.letters if x not in self.site]
         for source in sources:

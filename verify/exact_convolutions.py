@@ -266,11 +266,11 @@ def convolution_backward(
     groups: int,
     wanted: Any,
 ) -> tuple[Exact | None, ...]:
-    """Σ u ∂z/∂x and Σ u ∂z/∂W of a convolution z of x with W, where they are wanted."""
+    """Σ u ∂z/∂x, Σ u ∂z/∂W and Σ u ∂z/∂b of z = W * x + b, where they are wanted."""
     of_one_type(upstream, x, weight)
     count = len(real(weight).shape) - 2
-    if bias_sizes is not None or wanted not in ((True, False, False), (False, True, False)):
-        raise Refusal("the backward pass of a convolution for other than the image or the weight")
+    if not isinstance(wanted, tuple) or [type(w) for w in wanted] != [bool] * 3:
+        raise Refusal(f"{wanted!r} as what is wanted of the backward pass of a convolution")
     if len(real(x).shape) != count + 2 or len(real(upstream).shape) != count + 2:
         raise Refusal("the backward pass of a convolution without a leading axis")
     w = grouped_weight(real(weight), groups, count)
@@ -287,12 +287,18 @@ def convolution_backward(
             raise Refusal("an output padding of a convolution that is not transposed")
     if u.shape[3:] != sizes or u.shape[0] != image.shape[0]:
         raise Refusal(f"a gradient of shape {real(upstream).shape} of that convolution")
+    first = second = third = None
     if wanted[0]:
-        adjoint = windows.read if transposed else windows.scatter
-        return merged(multilinear(adjoint, u, w)), None, None
-    narrow, wide = (image, u) if transposed else (u, image)
-    found = multilinear(windows.correlate, narrow, wide)
-    return None, found.moved(lambda a: a.reshape(-1, *a.shape[2:])), None
+        first = merged(multilinear(windows.read if transposed else windows.scatter, u, w))
+    if wanted[1]:
+        narrow, wide = (image, u) if transposed else (u, image)
+        found = multilinear(windows.correlate, narrow, wide)
+        second = found.moved(lambda a: a.reshape(-1, *a.shape[2:]))
+    if wanted[2]:
+        if bias_sizes is None or integers(bias_sizes) != real(upstream).shape[1:2]:
+            raise Refusal(f"a bias of shape {bias_sizes} for a gradient of {real(upstream).shape}")
+        third = real(upstream).total((0, *range(2, count + 2)))
+    return first, second, third
 
 
 for number in AXES:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from verify.exact_array import Array, Exact, Refusal, Whole, multilinear, objects, stacked
-from verify.exact_table import Factored, exact, integers, known, real
+from verify.exact_array import Exact, Refusal, Whole, multilinear, objects, stacked
+from verify.exact_table import Factored, exact, known, real
 from verify.residues import PRIME, Residues, Singular
 
 
