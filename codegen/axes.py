@@ -63,6 +63,7 @@ class Axes(ABC):
         self.wide = False  # inside a gauge
         self.windowed = False  # inside a window's sum
         self.bounded = False  # inside a gauge's sum that cannot vanish
+        self.reversing = False  # inside a backward pass
         self.names: set[str] = set()
         self.cache: dict[Expr, Value] = {}
         self.shared: set[Expr] = set()
@@ -117,10 +118,9 @@ class Axes(ABC):
                 position = value.position(axis)
                 place = value.axes.index(axis)
                 axes = (*value.axes[:place], *((x,) for x in axis), *value.axes[place + 1 :])
-                value = value.with_code(
-                    f"torch.unflatten({value.code}, {position}, ({', '.join(sizes)}))", axes
-                )
-                return self.split(value)
+                call = self.helper("_unflatten") if self.reversing else "torch.unflatten"
+                code = f"{call}({value.code}, {position}, ({', '.join(sizes)}))"
+                return self.split(value.with_code(code, axes))
         return value
 
     def arranged(self, value: Value, axes: Sequence[Axis]) -> Value:
@@ -142,6 +142,8 @@ class Axes(ABC):
                 start = value.axes.index((axis[0],))
                 left, right = start - len(value.axes), start - len(value.axes) + len(axis) - 1
                 code = f"{value.at(Level.ATOM)}.flatten({left}, {right})"
+                if self.reversing:
+                    code = f"{self.helper('_flatten')}({value.code}, {left}, {right})"
                 value = value.with_code(
                     code, (*value.axes[:start], axis, *value.axes[start + len(axis) :])
                 )

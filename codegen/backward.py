@@ -128,7 +128,7 @@ class BackwardWriter:
             general=forward.general,
             recognisers=(*WINDOW_RECOGNISERS, *BACKWARD_RECOGNISERS, *RECOGNISERS),
         )
-        low.slid = forward.slid
+        low.slid, low.reversing = forward.slid, True
         if g.kept is not None:
             assert self.writer.scaled is not None
             low.values[g.kept.name] = self.writer.scaled

@@ -56,6 +56,17 @@ def _takes_derived(x: Tensor, *, compiled: bool = True) -> bool:
         return compiled and not torch.compiler.is_exporting()
     return not _is_transformed()
 ''',
+    "_flatten": '''
+def _flatten(x: Tensor, first: int, last: int) -> Tensor:
+    """torch.flatten, which cannot be taken over a batch of gradients (is_grads_batched)."""
+    first, end = first + x.dim(), last + x.dim() + 1
+    return x.reshape(*x.shape[:first], math.prod(x.shape[first:end]), *x.shape[end:])
+''',
+    "_unflatten": '''
+def _unflatten(x: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
+    """torch.unflatten, which cannot be taken over a batch of gradients (is_grads_batched)."""
+    return x.reshape(*x.shape[:dim], *sizes, *x.shape[x.dim() + dim + 1 :])
+''',
     "_add_product": '''
 def _add_product(h: Tensor, x: Tensor, factor: Tensor, sign: int) -> Tensor:
     """h + sign x factor in x's dtype, written over h unless a second derivative will need h."""
@@ -235,7 +246,7 @@ def _resolve_padding(
     return [n for pair in reversed(ends) for n in pair], (0,) * len(ends)
 ''',
 }
-NEEDS_MATH = ("_inverse_root",)
+NEEDS_MATH = ("_flatten", "_inverse_root")
 NEEDS: dict[str, tuple[str, ...]] = {
     "_wide": ("_wide_dtype",),
     "_energy": ("_wide_dtype", "_is_transformed"),

@@ -64,7 +64,7 @@ def _takes_derived(x: Tensor, *, compiled: bool = True) -> bool:
 
 
 def _add_product(h: Tensor, x: Tensor, factor: Tensor, sign: int) -> Tensor:
-    """h + sign x factor in x's dtype, written over h unless a second derivative will need h."""
+    """H + sign x factor in x's dtype, written over h unless a second derivative will need h."""
     if torch.is_grad_enabled():
         return torch.addcmul(h, x, factor, value=sign).to(x.dtype)
     return h.addcmul_(x, factor, value=sign).to(x.dtype)
