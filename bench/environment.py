@@ -27,6 +27,8 @@ FIXED: Mapping[str, str] = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    # The profiler reports its starts and stops on standard error, where progress is shown.
+    "KINETO_LOG_LEVEL": "6",
     # The current folder is no place to import from: PYTHONPATH chooses whose layers are measured.
     "PYTHONSAFEPATH": "1",
 }
