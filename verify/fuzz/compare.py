@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.evaluate import Evaluator, Field, Float64
-from derive.rank import with_lines
+from derive.points import with_lines
 from verify.fuzz.expect import CLOSE, Character, coefficients, kappas, scaled
 from verify.fuzz.measure import (
     Measured,

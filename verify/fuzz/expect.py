@@ -66,8 +66,7 @@ class Character:
         parameter_dependent: Whether K(s,s) changes with the parameters.
         affine: Whether z is affine in all parameters.
         vanishing: Whether some parameters make a diagonal entry 0 that others do not.
-        deficient: Whether K(s,s) loses rank at some sizes; ``None`` where it only is 0 somewhere,
-            as at a window that lies outside of its input.
+        deficient: Whether K(s,s) loses rank at some sizes, other than where it is 0.
         polynomial: Whether no real input stands in a function or a denominator.
         scale: κ(μx), where it is a polynomial and the kernel isotropic.
         has_input: Whether an input holds real numbers.
@@ -79,7 +78,7 @@ class Character:
     parameter_dependent: bool
     affine: bool
     vanishing: bool
-    deficient: bool | None
+    deficient: bool
     polynomial: bool
     scale: InputScale | None
     has_input: bool
@@ -196,27 +195,36 @@ def is_kinked(layer: Layer) -> bool:
     )
 
 
-def loses_rank(
-    layer: Layer, absent: frozenset[str], source: Seeded, points: list[Point]
-) -> bool | None:
+def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, points: list[Point]) -> bool:
     """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else.
+
+    Sites where it is 0 under other parameters too, as at a window that lies outside of its input,
+    have no gauge and do not count.
+    """
+    wide = [
+        draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
+    ]
+    for point in (*points, *wide):
+        rank, width = ranks(layer, absent, point)
+        if bool((rank == 0).any()):
+            moved = [redrawn(layer, point, "parameters", source) for _ in range(REDRAWS)]
+            others = torch.stack([ranks(layer, absent, p)[0] for p in moved])
+            rank = torch.where((rank == 0) & (others == 0).all(0), width, rank)
+        if bool((rank < width).any()):
+            return True
+    return False
+
+
+def ranks(layer: Layer, absent: frozenset[str], point: Point) -> tuple[Tensor, int]:
+    """The rank of K(s,s) at each site, and the number of units.
 
     A site counts with the largest rank that it has when everything is made smaller, where functions
     do not saturate; but a rank that a flat function takes away is lost, wherever it is there.
     """
     scales = SCALES[:1] if is_kinked(layer) else SCALES
-    wide = [
-        draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
-    ]
-    singular: bool | None = False
-    for point in (*points, *wide):
-        own = [measure(layer, smaller(point, scale), absent).own for scale in scales]
-        ranks = [torch.linalg.matrix_rank(even(k), hermitian=True) for k in own]
-        rank, width = torch.stack(ranks).max(0).values, own[0].shape[1]
-        if bool(((rank > 0) & (rank < width)).any()):
-            return True
-        singular = None if bool((rank == 0).any()) else singular
-    return singular
+    own = [measure(layer, smaller(point, scale), absent).own for scale in scales]
+    found = [torch.linalg.matrix_rank(even(k), hermitian=True) for k in own]
+    return torch.stack(found).max(0).values, own[0].shape[1]
 
 
 def smaller(point: Point, scale: float) -> Point:
@@ -292,9 +300,7 @@ def expected(c: Character) -> dict[str, bool | None]:
         and any(varies for _, varies in own)
         and any(not varies for _, varies in own),
         "unit gauge": c.kind == "diagonal" and not c.vanishing,
-        "matrix gauge": None
-        if c.kind == "anisotropic" and c.deficient is None
-        else c.kind == "anisotropic" and not c.deficient,
+        "matrix gauge": c.kind == "anisotropic" and not c.deficient,
     }
 
 
