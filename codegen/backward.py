@@ -241,8 +241,9 @@ class BackwardWriter:
         if len(full) != 1:
             return None
         factor = low.of(Mul(*(f for f in factors if f is not full[0])))
-        if factor.scalar:
+        if factor.scalar or not set(factor.axes) <= set(base.axes):
             return None
+        factor = low.permuted(factor, [a for a in base.axes if a in factor.axes])
         spread = insert_axes(factor, base.axes).code
         ending = "" if sign == "1" else f", value={sign}"
         code = f"torch.addcmul({base.code}, {low.of(full[0]).code}, {spread}{ending})"
