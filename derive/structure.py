@@ -12,7 +12,7 @@ from sympy import Add, Expr, Integer, Mul
 from derive.errors import DerivationError
 from derive.formula import formula
 from derive.fractions import cancel, factored
-from derive.functions import Step
+from derive.functions import Step, maximum, relu
 from derive.nodes import Contraction, Delta, Letter, Read, reads, size_symbol, substitute
 from derive.normal import contract, expand, inline, normal
 from derive.program import Program
@@ -240,6 +240,8 @@ def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Ex
 def vanishing(kappa: Expr, program: Program) -> str | None:
     """Whether switching off units (a step of something that holds parameters) makes κ zero."""
     parameters = {t.name for t in program.parameters}
+    kappa = kappa.replace(relu, lambda a: a * Step(a))
+    kappa = kappa.replace(maximum, lambda a, b: b + (a - b) * Step(a - b))
     found = [s for s in kappa.atoms(Step) if any(r.tensor in parameters for r in reads(s))]
     steps = sorted(found, key=str)
     for values in itertools.product((0, 1), repeat=min(len(steps), 4)):
