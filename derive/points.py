@@ -11,7 +11,7 @@ from sympy import Add, Expr, Mul, Pow, log, preorder_traversal
 
 from derive import grammar as g
 from derive.errors import DerivationError
-from derive.evaluate import Evaluator, evaluate_size, run_program
+from derive.evaluate import Evaluator, Field, evaluate_size, run_program
 from derive.nodes import Contraction, Delta, Letter, Read, TokenRead, letters_in, reads
 from derive.program import Line, Program
 
@@ -265,11 +265,11 @@ def with_parameters(program: Program, point: Evaluator, rng: np.random.Generator
     return with_lines(program, Evaluator(point.sizes, moved, point.symbols))
 
 
-def scaled_point(program: Program, point: Evaluator, scale: float) -> Evaluator:
-    """The point with its inputs and parameters times a factor."""
+def scaled_point(program: Program, point: Evaluator, scale: float, field: Field) -> Evaluator:
+    """The point with its inputs and parameters times a factor, in some arithmetic."""
     given = {t.name: t.kind for t in (*program.inputs, *program.parameters)}
     tensors = {
         name: point.tensors[name] * (1 if kind == "token" else scale)
         for name, kind in given.items()
     }
-    return with_lines(program, Evaluator(point.sizes, tensors, point.symbols))
+    return with_lines(program, Evaluator(point.sizes, tensors, point.symbols, field))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sympy import Expr
+from sympy import Expr, Function
 
 from derive.errors import DerivationError
-from derive.evaluate import Array, Evaluator
+from derive.evaluate import Array, Evaluator, Float64
 from derive.functions import Step, maximum, relu
 from derive.nodes import Contraction, Letter, letters_in, reads
 from derive.points import (
@@ -106,19 +107,40 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
     return ""
 
 
+class OneSided(Float64):
+    """Float64 in which a function that is flat somewhere stays on the side where it was first.
+
+    What is evaluated is analytic then, and agrees with the layer around the first point.
+    """
+
+    def __init__(self, sides: list[Array] | None = None) -> None:
+        """Note the sides, or take them one after the other in the order of an earlier run."""
+        self.noted: list[Array] = []
+        self.sides = None if sides is None else iter(sides)
+
+    def function(self, node: Function, arguments: Sequence[Array]) -> Array:
+        """A function of the notation; steps, relu and max on their side."""
+        if not isinstance(node, Step | relu | maximum):
+            return super().function(node, arguments)
+        a, b = (*arguments, np.zeros(()))[:2]
+        side = np.asarray(a > b) if self.sides is None else next(self.sides)
+        self.noted.append(side)
+        return np.where(side, *((1.0, 0.0) if isinstance(node, Step) else (a, b)))
+
+
 def largest_ranks(program: Program, self_kernel: Expr, point: Evaluator) -> Array | None:
     """The rank of K(s,s) at each site of a point; ``None`` if it overflows.
 
-    A rank that is full at one point is full at almost all, if K is analytic. Where functions
-    saturate, or numbers are too large, a smaller point of the same sizes shows what this one
-    cannot; but where a function is flat, its units are off at almost all points nearby.
+    A rank that an analytic K has at one point it has at almost all. Where functions saturate, or
+    numbers are too large, a smaller point of the same sizes shows what this one cannot; but what is
+    off because a function is flat there is off at almost all points nearby, and stays off.
     """
-    scales = SCALES[:1] if self_kernel.has(Step, relu, maximum) else SCALES
-    found = None
-    for scale in scales:
-        ranks = site_ranks(program, self_kernel, scaled_point(program, point, scale))
+    found, field = None, OneSided()
+    for scale in SCALES:
+        ranks = site_ranks(program, self_kernel, scaled_point(program, point, scale, field))
         if ranks is not None:
             found = ranks if found is None else np.maximum(found, ranks)
+        field = OneSided(None if found is None else field.noted)
     return found
 
 

@@ -71,3 +71,10 @@ def test_an_input_may_switch_a_site_off_and_a_parameter_may_not():
     assert matrix_gauge(rows("z[n, i] = relu(x[n])*B[i, r]*A[r]")).applies
     off = matrix_gauge(rows("z[n, i] = B[i, r]*relu(A[r, j]*x[n, j])"))
     assert "K(s,s) has rank" in off.reason
+
+
+def test_saturation_is_no_loss_also_beside_a_flat_function():
+    forward = "h[n, r] = max(A[r, j]*x[n, j], -0.25)\nz[n, i] = tanh(h[n, r]*B[i, r]**2)"
+    assert matrix_gauge(rows(forward)).applies
+    off = forward.replace("tanh(h[n, r]*B[i, r]**2)", "max(h[n, r]*B[i, r]**2, 0)")
+    assert "K(s,s) has rank" in matrix_gauge(rows(off)).reason

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from verify.fuzz.degree import degree
-from verify.fuzz.measure import Measured, activation, measure, self_blocks, without
+from verify.fuzz.measure import Measured, Sides, activation, measure, self_blocks, without
 from verify.fuzz.points import Point, draw_point
 from verify.fuzz.tree import Fun, Layer, Reduce
 from verify.fuzz.walk import walk
@@ -219,12 +219,14 @@ def ranks(layer: Layer, absent: frozenset[str], point: Point) -> tuple[Tensor, i
     """The rank of K(s,s) at each site, and the number of units.
 
     A site counts with the largest rank that it has when everything is made smaller, where functions
-    do not saturate; but a rank that a flat function takes away is lost, wherever it is there.
+    do not saturate; but relu and max stay on their side: what they take away is lost.
     """
-    scales = SCALES[:1] if is_kinked(layer) else SCALES
-    own = [measure(layer, smaller(point, scale), absent).own for scale in scales]
-    found = [torch.linalg.matrix_rank(even(k), hermitian=True) for k in own]
-    return torch.stack(found).max(0).values, own[0].shape[1]
+    sides, found = Sides(), []
+    for scale in SCALES:
+        own = measure(layer, smaller(point, scale), absent, sides).own
+        found.append(torch.linalg.matrix_rank(even(own), hermitian=True))
+        sides.again()
+    return torch.stack(found).max(0).values, own.shape[1]
 
 
 def smaller(point: Point, scale: float) -> Point:
