@@ -8,7 +8,7 @@ that have to be offered; where ``derive`` documents a limit of its own, the limi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -265,14 +265,23 @@ def kappas(layer: Layer, absent: frozenset[str], point: Point, mu: float) -> Ten
     return measure(layer, scaled(layer, point, mu), absent).own[:, 0, 0]
 
 
-def coefficients(layer: Layer, absent: frozenset[str], point: Point) -> Tensor:
-    """κ(μx) = Σ_d a_d μ^d at every site, by interpolation; (degree + 1, sites)."""
+def coefficients(
+    layer: Layer, absent: frozenset[str], point: Point, powers: Sequence[int] | None = None
+) -> Tensor:
+    """κ(μx) = Σ_d a_d μ^d at every site, by interpolation; (powers, sites).
+
+    Args:
+        layer: The layer.
+        absent: Optional parameters that it is without.
+        point: Where.
+        powers: Which d occur, if that is known; else all up to the degree of κ.
+    """
     count = 2 * (degree(layer, absent) or 0) + 1
     # On both sides of 0, where powers of μ differ most: a polynomial knows no sign.
     nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     values = torch.stack([kappas(layer, absent, point, float(mu)) for mu in nodes])
-    matrix = torch.from_numpy(np.vander(nodes, count, increasing=True))
-    found: Tensor = torch.linalg.solve(matrix, values)
+    matrix = np.vander(nodes, count, increasing=True)[:, powers or range(count)]
+    found: Tensor = torch.linalg.lstsq(torch.from_numpy(matrix), values).solution
     return found
 
 

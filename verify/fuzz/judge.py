@@ -22,6 +22,7 @@ from derive.spec import read_spec
 from verify.conformance import cases_of
 from verify.fuzz.compare import compare_kernel, compare_module
 from verify.fuzz.expect import Character, characterise, exactness, expected
+from verify.fuzz.limits import LIMITS
 from verify.fuzz.measure import Measured
 from verify.fuzz.points import NoPoint, Point
 from verify.fuzz.text import toml
@@ -59,10 +60,6 @@ RULES = {
     r"(.*: )?(a product would|the expression has more|the letters of a sum)": BUDGET,
 }
 """How a refusal may begin, and what it is counted as; any other reason is a finding."""
-
-
-LIMITS = ("a token may index one plain axis of a tensor with plain axes",)
-"""What the generator says that it cannot write."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ class Judgement:
         if isinstance(error, TooLargeError):
             self.verdict.refused.append(("the layer", BUDGET))
             return
-        if str(error) in LIMITS:
+        if str(error) in LIMITS and LIMITS[str(error)](self.layer):
             self.verdict.refused.append(("the layer", str(error)))
             return
         self.verdict.found(f"derive: {stem(str(error))}", str(error))
