@@ -104,6 +104,20 @@ def kind_of(own: Tensor) -> str:
     return "diagonal" if uneven else "isotropic"
 
 
+def is_still(layer: Layer, absent: frozenset[str], source: Seeded) -> bool:
+    """Whether no parameter moves z: K(s,s) is 0, or what rounding leaves of 0.
+
+    That shrinks with the spacing of the numbers, which no other K does.
+    """
+    point = draw_point(layer, source)
+    single = {k: v.float() for k, v in point.tensors.items() if v.is_floating_point()}
+    fine, coarse = (
+        float(measure(layer, p, absent).own.abs().max())
+        for p in (point, point.with_tensors(**single))
+    )
+    return fine <= CLOSE * coarse
+
+
 ORDER = ("zero", "isotropic", "diagonal", "anisotropic")
 
 

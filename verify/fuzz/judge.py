@@ -21,7 +21,7 @@ from derive.errors import DerivationError, SpecError, TruestepError
 from derive.spec import read_spec
 from verify.conformance import cases_of
 from verify.fuzz.compare import compare_kernel, compare_module
-from verify.fuzz.expect import Character, characterise, exactness, expected
+from verify.fuzz.expect import Character, characterise, exactness, expected, is_still
 from verify.fuzz.limits import LIMITS
 from verify.fuzz.measure import Measured
 from verify.fuzz.points import NoPoint, Point
@@ -203,7 +203,7 @@ class Judgement:
         """A derivation that stops is right only where no parameter moves the activation."""
         if "self-kernel is 0" in str(error):
             for absent in (frozenset[str](), *self.single()):
-                if characterise(self.layer, absent, self.source)[0].kind == "zero":
+                if is_still(self.layer, absent, self.source):
                     self.verdict.kinds.append("zero")
                     return
         if isinstance(error, TooLargeError):
