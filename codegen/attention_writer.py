@@ -322,7 +322,9 @@ class AttentionWriter:
         low.names |= {"q", "k"}
         writer.example = "q"
         low.batch = tuple(x for x in program.site if x not in token.values())
-        low.sizes = SizeCode(self.open_head(stage), {}, {head.size: "q.size(-1)"})
+        low.sizes = SizeCode(
+            self.open_head(stage), {}, {head.size: Value("q.size(-1)", scalar=True)}
+        )
         axes = (BATCH, (token["q"],), (token["k"],))
         found = self.scale(writer, stage.correction.gauge, axes)
         lines = [*found.statements, f"return {found.result}"]
@@ -358,7 +360,7 @@ class AttentionWriter:
     def score_scale(self) -> str:
         """The factor of q·k in the module's terms."""
         stage = self.attention.stages["score", True]
-        shapes = {self.attention.head.size: "self.head_dim"}
+        shapes = {self.attention.head.size: Value("self.head_dim", scalar=True)}
         scale = SizeCode(self.open_head(stage), {}, shapes).number(self.attention.scale)
         return scale.at(Level.UNARY)
 

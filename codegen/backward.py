@@ -205,6 +205,9 @@ class BackwardWriter:
         if factor.scalar:
             return None
         left, right = low.split(base), low.split(low.of(full[0]))
+        if not set(factor.axes) <= set(left.axes):
+            return None
+        factor = low.permuted(factor, [a for a in left.axes if a in factor.axes])
         spread = insert_axes(factor, left.axes).code
         add = low.helper("_add_product")
         return left.with_code(f"{add}({left.code}, {right.code}, {spread}, {sign})")

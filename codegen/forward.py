@@ -105,14 +105,15 @@ def input_value(tensor: Tensor, batch: tuple[Letter, ...]) -> Value:
 
 def shape_codes(
     program: Program, batch: tuple[Letter, ...], attributes: Mapping[str, str]
-) -> dict[str, str]:
+) -> dict[str, Value]:
     """Size class → code that reads it off an input."""
-    found: dict[str, str] = {}
+    found: dict[str, Value] = {}
     for tensor in program.inputs:
         value = input_value(tensor, batch)
         for axis in value.axes:
             if isinstance(axis, tuple) and len(axis) == 1 and program.sizes[axis[0].size] is None:
-                found.setdefault(axis[0].size, f"{tensor.name}.shape[{value.position(axis)}]")
+                shape = f"{tensor.name}.shape[{value.position(axis)}]"
+                found.setdefault(axis[0].size, Value(shape, scalar=True))
     # One letter of a composed axis may be left to find: the axis over the other letters.
     for tensor in program.inputs:
         value = input_value(tensor, batch)
@@ -123,8 +124,9 @@ def shape_codes(
             if len(unknown) == 1:
                 code = SizeCode(program, attributes, found)
                 known = code.product([code.size(x.size) for x in axis if x not in unknown])
-                found[unknown[0].size] = (
-                    f"{tensor.name}.shape[{value.position(axis)}] // {known.at(Level.UNARY)}"
+                shape = f"{tensor.name}.shape[{value.position(axis)}]"
+                found[unknown[0].size] = Value(
+                    f"{shape} // {known.at(Level.UNARY)}", level=Level.PRODUCT, scalar=True
                 )
     return found
 

@@ -62,13 +62,14 @@ def transposed(lowering: Lowering, e: Contraction) -> tuple[Window, set[Letter]]
             axes.append(parts)
     if (
         len(ordered) != len(slides)
+        or len(ordered) > 3
         or len(plain) > 2
         or not plain
         or axes[-len(ordered) :] != [(s.axis,) for s in ordered]
     ):
         return None
     group = plain[0] if len(plain) == 2 else None
-    if group is not None and group in bound:
+    if group is not None and (axes[-len(ordered) - 1] != tuple(plain) or group in bound):
         return None
     return Window(image, tuple(axes), tuple(ordered), group, plain[-1]), bound
 

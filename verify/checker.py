@@ -20,9 +20,9 @@ Zippel; few primes divide an integer of h bits). *Positive* is what is a square:
 modulo 8·3·5·7·11·13·17·19, which makes the primes up to 19 squares, and one root of each of these
 orders a square. Entries are drawn until all radicands are squares: a root of order q costs a factor
 q for its conjugates and 2 for the choice. Values of functions are random residues, one an argument,
-with the slopes below: what holds for all functions with such slopes holds for these. A site where
-something is divided by 0 is passed over, and a size where radicands are too many to be squares by
-chance; what is not known is refused.
+with the slopes below, of tanh and erf one for x and -x, as they are odd: what holds for all such
+functions holds for these. A site where something is divided by 0 is passed over, and a size where
+radicands are too many to be squares by chance; what is not known is refused.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ LIMIT, MISSES, SMOOTH = 200, 3, 8 * 3 * 5 * 7 * 11 * 13 * 17 * 19
 PARTS = "about assumptions axes claim corrected format integers lines reals site tensors unit"
 CLAIMS = {"kernel": "constant kind value", "correction": "class gauges kind rate"}
 CLAIMS |= {"self-kernel": "constant kind value", "matrix gauge": "class constant kind value"}
+ODD = {"tanh", "erf"}
 CLASSES = {"held": "frozen", "bent": "first-order", "not 1": "constant-rate", "not 0": "exact"}
 SLOPES: dict[str, Any] = {
     "exp": lambda at, x, y: y,
@@ -169,6 +170,8 @@ class Point:
 
     def call(self, name: str, x: Number) -> Any:
         """A function; by chance x may be another of its arguments."""
+        if name in ODD and 2 * x.value > self.p:
+            return self.number(-1) * self.call(name, self.number(-1) * x)
         self.height += x.height * len(self.drawn)
         y = Number(self.p, self.draw(("call", name, x.value)), 1)
         slope = SLOPES[name](self, Number(self.p, x.value, x.height), y)

@@ -119,7 +119,8 @@ def judge_half(
 ) -> None:
     """In half precision, and under autocast, the output is that of the same numbers in float64.
 
-    Judged where the uncorrected layer itself can be computed in half precision.
+    Judged where the uncorrected layer itself can be computed in half precision. What is beyond the
+    type may be infinite.
     """
     narrow = copy.deepcopy(module).to(dtype)
     given = cast(inputs, dtype)
@@ -134,8 +135,10 @@ def judge_half(
             lowered = single(*cast(given, torch.float32))
     right = found.dtype == dtype
     record.judge(0.0 if right else 1.0, 0.0, f"{dtype} becomes {found.dtype}: {case}")
+    most = torch.finfo(dtype).max
+    wanted = wanted.clip(-most, most)
     for what, value in (("in", found), ("under autocast to", lowered)):
-        error = deviation(value.double().numpy(), wanted)
+        error = deviation(value.double().clamp(-most, most).numpy(), wanted)
         record.judge(error, relative * size_of(wanted), f"imprecise {what} {dtype}: {case}")
 
 

@@ -5,8 +5,9 @@ from sympy import Integer, Symbol, exp, oo, sqrt
 
 from derive.budget import TooLargeError
 from derive.fractions import apart, cancel
-from derive.nodes import Delta, Letter, Read, size_symbol
+from derive.nodes import Contraction, Delta, Letter, Read, size_symbol
 from derive.normal import contract
+from derive.roots import vanishes
 from derive.structure import _nonnegative, at_zero_input
 
 J, K = Letter("j", "j"), Letter("k", "k")
@@ -77,3 +78,15 @@ def test_a_tower_of_exponentials_at_zero_is_not_computed(height, finite):
     for _ in range(height):
         value = exp(value)
     assert (at_zero_input(value, ("a",)) != oo) is finite
+
+
+def test_sums_that_cancel_within_are_zero():
+    j, n = Letter("j", "j"), Letter("n", "n")
+    x = Read(Symbol("x"), n, j)
+    square = Contraction((2 + x) ** 2 / (1 + x) ** 2, j)
+    parts = size_symbol("j") + Contraction(1 / (1 + x) ** 2, j) + 2 * Contraction(1 / (1 + x), j)
+    assert vanishes(square - parts)
+    assert vanishes((parts + 1) / (square + 1) - 1)
+    assert not vanishes(square - parts + 1)
+    assert not vanishes(square - parts + size_symbol("j"))
+    assert not vanishes(square - parts - Contraction(1 / (1 + x), j))

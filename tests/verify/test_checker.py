@@ -225,3 +225,13 @@ def test_roots_and_odd_roots():
     assert '["root", 2' in json.dumps(layer)
     wrong = json.loads(json.dumps(layer).replace('["root", 2', '["root", 3'))
     refused(wrong)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("tanh", -1), ("erf", -1), ("exp", 0), ("sigmoid", 0)])
+def test_values_of_odd_functions_come_in_pairs(name, sign):
+    data = {"lines": [], "corrected": [], "tensors": {}}
+    point = checker.Point(data, checker.draw_prime(), {}, {})
+    x = checker.Number(point.p, point.draw("x"), 1)
+    plain, turned = point.call(name, x), point.call(name, point.number(-1) * x)
+    assert ((turned.value - sign * plain.value) % point.p == 0) == (sign == -1)
+    assert (turned.value - plain.value) % point.p

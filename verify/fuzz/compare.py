@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.evaluate import Evaluator, Field, Float64
-from derive.rank import with_lines
+from derive.points import with_lines
 from verify.fuzz.expect import CLOSE, Character, coefficients, kappas, scaled
 from verify.fuzz.measure import (
     Measured,
@@ -264,10 +264,14 @@ def compare_input_map(
     """z̃_s = z_s(μ x) at the positive root μ of the measured κ_s(μx) = c."""
     if character.scale is None:
         return
-    table = coefficients(layer, absent, point).T.numpy()
+    powers = [0, *character.scale.degrees]
+    table = coefficients(layer, absent, point, powers).T.numpy()
     for site in regular.nonzero()[:3, 0].tolist():
-        polynomial = table[site].copy()
-        polynomial[np.abs(polynomial) < LOOSE * np.abs(polynomial).max()] = 0.0
+        polynomial = np.zeros(powers[-1] + 1)
+        polynomial[powers] = table[site]
+        polynomial[np.abs(polynomial) < SINGULAR * np.abs(polynomial).max()] = 0.0
+        if not polynomial[1:].any():
+            continue
         polynomial[0] -= rate
         roots = np.roots(polynomial[::-1])
         real = sorted(r.real for r in roots if abs(r.imag) < 1e-9 * abs(r) and r.real > 0)

@@ -26,6 +26,8 @@ from verify.instances import Seeded
 LARGEST = 48
 """Elements that an output may have for its Jacobian to be quick; twice that with five letters."""
 DRAWS = 60
+PATIENCE = 3
+"""How many numbers of units are tried where they shall be many."""
 
 
 class NoPoint(Exception):  # noqa: N818 - an answer, not a mishap
@@ -80,9 +82,12 @@ def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = Fal
         NoPoint: If nothing small fits.
     """
     most = LARGEST * (2 if len(layer.output.letters) > 4 else 1)
-    for _ in range(DRAWS):
+    many = 5 if len(layer.unit) == 1 else 3
+    for attempt in range(DRAWS):
         numbers = draw_numbers(layer, source, wide)
-        sizes = draw_sizes(layer, source, numbers, least, wide)
+        # Fewer where so many do not fit: where units are many, little else is left to chance.
+        units = max(2, many - PATIENCE * attempt // DRAWS) if wide else 0
+        sizes = draw_sizes(layer, source, numbers, least, units)
         output = math.prod(sizes[layer.stands_for(x)] for x in layer.output.letters)
         if all(v >= 1 for v in sizes.values()) and output <= most:
             return Point(sizes, numbers, draw_tensors(layer, source, sizes))
@@ -105,9 +110,9 @@ def draw_numbers(layer: Layer, source: Seeded, defaults: bool) -> dict[str, Any]
 
 
 def draw_sizes(
-    layer: Layer, source: Seeded, numbers: Mapping[str, Any], least: int, wide: bool
+    layer: Layer, source: Seeded, numbers: Mapping[str, Any], least: int, many: int
 ) -> dict[str, int]:
-    """A size for every letter that stands for itself."""
+    """A size for every letter that stands for itself; with ``many`` units, all else is 1."""
     sizes: dict[str, int] = {}
     units = {layer.stands_for(x) for x in layer.unit}
     for size in layer.sizes:
@@ -118,12 +123,11 @@ def draw_sizes(
         elif size.how != "window":
             high = max(least, 3 if len(layer.output.letters) < 4 else 2)
             sizes[size.letter] = source.integer(least, high)
-            if wide:
-                many = 5 if len(units) == 1 else 3
+            if many:
                 sizes[size.letter] = many if size.letter in units else 1
     for size in layer.sizes:
         if size.how == "window":
-            fit_window(layer, size, sizes, numbers, wide)
+            fit_window(layer, size, sizes, numbers, bool(many))
     return sizes
 
 

@@ -12,7 +12,7 @@ from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affi
 from verify.fuzz.codec import dumps, loads
 from verify.fuzz.compare import compare_kernel
 from verify.fuzz.degree import degree
-from verify.fuzz.expect import characterise, exactness, expected, kind_of
+from verify.fuzz.expect import characterise, exactness, expected, is_still, kind_of
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.measure import Evaluation, measure
 from verify.fuzz.points import Point, draw_point
@@ -76,6 +76,15 @@ def test_known_characters():
     wave, _ = characterise(WAVE, WHOLE, Seeded(3))
     assert expected(wave)["input map"] is None
     assert degree(WAVE) is None
+
+
+def test_what_rounding_leaves_of_nothing_is_nothing():
+    centred = Sum((X, Mul((Const("-1"), Reduce("mean", ("j",), X)))))
+    nothing = affine(Ein(("j",), Mul((Reduce("sum", ("j",), centred), W))), parameters=("W",))
+    assert is_still(nothing, WHOLE, Seeded(3))
+    assert not is_still(LINEAR, WHOLE, Seeded(3))
+    small = affine(Mul((Const("1e-30"), MIXED)), parameters=("W",))
+    assert not is_still(small, WHOLE, Seeded(3))
 
 
 def test_kinds():
