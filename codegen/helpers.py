@@ -69,7 +69,7 @@ def _unflatten(x: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
 ''',
     "_add_product": '''
 def _add_product(h: Tensor, x: Tensor, factor: Tensor, sign: int) -> Tensor:
-    """h + sign x factor in x's dtype, written over h unless a second derivative will need h."""
+    """The sum h + sign x factor in x's dtype, in place of h unless a second derivative needs h."""
     if torch.is_grad_enabled():
         return torch.addcmul(h, x, factor, value=sign).to(x.dtype)
     return h.addcmul_(x, factor, value=sign).to(x.dtype)
