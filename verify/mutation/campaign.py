@@ -1,7 +1,7 @@
 """Judge every mutant of some files, in parallel, with results that survive an interruption.
 
 Generated files carry the same small functions along, word for word. A mutant of such a function is
-judged in one file after another until one refuses it.
+judged in one file after another until one refuses it or an argument covers it.
 """
 
 from __future__ import annotations
@@ -112,11 +112,12 @@ def run(
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     found: dict[str, Verdict] = {}
     refused: set[str] = set()
+    argued: set[str] = set()
     for place, key in enumerate(plan.keys):
         target = plan.open(key)
         digest = digest_of(target.text)
         chosen = target.mutants()[:: plan.sample]
-        here = [m.identity for m in chosen if m.shared not in refused]
+        here = [m.identity for m in chosen if m.shared not in refused | argued]
         old = {i: known[i] for i in here if i in known and known[i].digest == digest}
         rest = [i for i in here if i not in old]
         parts = [tuple(rest[k : k + CHUNK]) for k in range(0, len(rest), CHUNK)]
@@ -128,6 +129,7 @@ def run(
                     progress(verdict, place + 1, len(plan.keys))
         found |= old
         refused |= {v.shared for v in old.values() if v.killer} - {""}
+        argued |= {v.shared for v in old.values() if argument(v, equivalents)} - {""}
     whole = plan.sample == 1
     return summed([v for v in found.values() if in_question(v, refused)], equivalents, whole=whole)
 
@@ -135,6 +137,11 @@ def run(
 def in_question(verdict: Verdict, refused: set[str]) -> bool:
     """Whether a verdict counts: a survivor that another file refuses does not."""
     return not (verdict.survived and verdict.shared in refused)
+
+
+def argument(verdict: Verdict, equivalents: Sequence[Equivalent]) -> Equivalent | None:
+    """The argument for a survivor, if there is one."""
+    return next((e for e in equivalents if verdict.survived and e.covers(verdict)), None)
 
 
 def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -> list[Verdict]:
@@ -180,7 +187,7 @@ def summed(
     ordered = tuple(sorted(verdicts, key=lambda v: v.identity))
     argued: dict[str, Equivalent] = {}
     for verdict in ordered:
-        reason = next((e for e in equivalents if verdict.survived and e.covers(verdict)), None)
+        reason = argument(verdict, equivalents)
         if reason is not None:
             argued[verdict.identity] = reason
     survivors = tuple(v for v in ordered if v.survived and v.identity not in argued)
