@@ -211,7 +211,9 @@ def test_half_precision_becomes_single(layer):
 def test_inverse_roots(layer):
     x = normal(200, dtype=torch.float64).square()
     assert torch.equal(layer._inverse_root(x, 2), torch.rsqrt(x))
-    torch.testing.assert_close(layer._inverse_root(x, 3) ** -3, x, rtol=1e-12, atol=0)
+    for degree in (1, 3, 4, 0.5):
+        found = layer._inverse_root(x, degree)
+        torch.testing.assert_close(found**-degree, x, rtol=1e-12, atol=0)
     for degree in (2, 3):
         edge = torch.tensor([0.0, -1e-9, 1.0], dtype=torch.float64, requires_grad=True)
         found = layer._inverse_root(edge, degree)

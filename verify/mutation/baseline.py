@@ -7,6 +7,7 @@ the present sources and kept in the user's cache.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -33,7 +34,7 @@ from derive.errors import TruestepError
 from derive.spec import LayerSpec, load_spec
 from derive.stages import stage_spec
 from verify.mutation.isolation import IsolationError, judged
-from verify.mutation.suite import failing, room_tests
+from verify.mutation.suite import ROOM_TESTS, failing, room_tests
 from verify.mutation.taken import Taken
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -187,6 +188,7 @@ OUTCOMES: Mapping[str, Callable[[LayerSpec], str]] = {
 # ---------------------------------------------------------------------- the baseline
 def measured() -> Baseline:
     """The baseline of the present sources."""
+    SHORTENED.end()
     lines = Taken(texts())
     tests = tuple(tested(lines))
     SHORTENED.begin()
@@ -267,8 +269,9 @@ def digest() -> str:
     files = [p for room in ROOMS for p in sorted((ROOT / room).rglob("*.*")) if p.suffix != ".pyc"]
     files += sorted(SHIPPED.glob("*.toml"))
     files += [p for room in ROOMS for p in sorted((ROOT / "tests" / room).rglob("*.py"))]
-    files += [Path(__file__).with_name(f"{name}.py") for name in ("baseline", "suite", "taken")]
-    return hashlib.sha256(b"".join(p.read_bytes() for p in files)).hexdigest()[:16]
+    files += [Path(__file__).with_name(f"{name}.py") for name in ("baseline", "taken")]
+    parts = [*(p.read_bytes() for p in files), repr(ROOM_TESTS).encode()]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def texts() -> dict[str, str]:
@@ -277,6 +280,7 @@ def texts() -> dict[str, str]:
     return {name: p.read_text(encoding="utf-8") for name, p in files}
 
 
+@functools.cache
 def baseline() -> Baseline:
     """The baseline of the present sources, from the cache where it is there.
 

@@ -21,7 +21,7 @@ from verify.mutation.isolation import judged
 from verify.mutation.mutants import Mutant
 from verify.mutation.verdict import Verdict
 
-CHUNK = 30
+CHUNK = 20
 TIMEOUT = "timeout"
 
 

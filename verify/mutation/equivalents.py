@@ -51,6 +51,18 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "the order of what a number's type is looked up in means nothing",
     ),
     Equivalent(
+        "layers/.*",
+        "arguments swapped",
+        r"torch\.addcmul\((\w+), (.+), (.+), value=-1\)  →  .*\(\1, \3, \2, value=-1\)$",
+        "two factors of a product in the other order",
+    ),
+    Equivalent(
+        "layers/.* _energy",
+        "detached",
+        "(norm|energy|norm: Tensor) = ",
+        "it runs only while no gradient is recorded",
+    ),
+    Equivalent(
         "layers/.*__init__",
         "operand dropped",
         r"(\w+) < 1 or \w+ % \1  →  \w+ % \1$",

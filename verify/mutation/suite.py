@@ -52,7 +52,7 @@ def run_tests(stem: str, module: str, names: Sequence[str]) -> str:
     if "attention" in stem:
         files = [files[0], "layers/test_multihead_attention.py"]
         names = [*names, "test_multihead_attention"]
-    words = " or ".join([f"[{stem}]", *dict.fromkeys(names)])
+    words = " or ".join([f"[{stem}]", f"-{stem}]", *dict.fromkeys(names)])
     return failing(files, f"({words}) and not ({' or '.join(SLOW)})")
 
 
