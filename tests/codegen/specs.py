@@ -311,7 +311,7 @@ SPECS: tuple[LayerSpec, ...] = (
         parameters={"W": {"torch": "weight"}, "U": {"torch": "skip", "optional": True}},
         sizes={"j": "dim", "i": "dim"},
     ),
-    # what no other layer of these needs
+    # maxima, axes that the gradient of an input lacks, sizes and indices of two letters
     spec(
         "Maxima",
         "z[n, i] = W[i, j]*max(x[n, j], 1) + V[i, j]*max(x[n, j], y[n, j]) + b[i]",
@@ -339,6 +339,15 @@ SPECS: tuple[LayerSpec, ...] = (
         sizes=LENGTH,
         inputs={"x": "n c l", "y": "n p"},
     ),
+    # weights and inputs with their axes in other orders
+    spec("WeightFirst", "z[n, i] = W[j, i]*x[n, j] + b[i]"),
+    spec("UnitFirstOfThree", "z[i, n, m] = W[i, j]*x[j, n, m] + b[i]", "n m"),
+    spec(
+        "TwoLettersFirst",
+        "z[i, n] = W[i, j, k]*x[j, k, n] + b[i]",
+        sizes={"j": "first", "k": "second", "i": "out"},
+    ),
+    # windows without a batch, and other layers of which none of these has anything like
     spec(
         "OneImage",
         "z[o, p] = W[o, c, k]*x[c, p + k] + b[o]",
