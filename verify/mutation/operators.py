@@ -214,7 +214,8 @@ def formatted(node: ast.JoinedStr, _: Surroundings) -> Iterator[Change]:
     """Another operator, or no sign, in a text with values."""
     for k, part in enumerate(node.values):
         if isinstance(part, ast.Constant):
-            for kind, text in rewritten(part.value, k == 0 and part.value.startswith("-")):
+            words = str(part.value)
+            for kind, text in rewritten(words, k == 0 and words.startswith("-")):
                 values = [*node.values[:k], ast.Constant(text), *node.values[k + 1 :]]
                 yield Change(kind, node.lineno, node.col_offset, ast.JoinedStr(values))
 
@@ -283,13 +284,12 @@ def arguments(node: ast.Call, _: Surroundings) -> Iterator[Change]:
             new = ast.Call(node.func, args, node.keywords)
             yield Change("arguments swapped", other.lineno, other.col_offset, new)
     for k in range(1, len(node.keywords)):
-        one, other = node.keywords[k - 1 : k + 1]
-        if one.arg and other.arg:
-            pair = [ast.keyword(one.arg, other.value), ast.keyword(other.arg, one.value)]
+        before, after = node.keywords[k - 1 : k + 1]
+        if before.arg and after.arg:
+            pair = [ast.keyword(before.arg, after.value), ast.keyword(after.arg, before.value)]
             keywords = [*node.keywords[: k - 1], *pair, *node.keywords[k + 1 :]]
-            new = ast.Call(node.func, node.args, keywords)
-            where = other.value.lineno, other.value.col_offset
-            yield Change("keywords swapped", *where, new)
+            where = after.value.lineno, after.value.col_offset
+            yield Change("keywords swapped", *where, ast.Call(node.func, node.args, keywords))
 
 
 def items(node: ast.Tuple | ast.List, _: Surroundings) -> Iterator[Change]:

@@ -30,7 +30,7 @@ class Place:
 
     subject: Subject
     index: int
-    taken: Collection[int]
+    taken: frozenset[int]
     seconds: float
 
 
