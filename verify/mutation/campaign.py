@@ -45,6 +45,9 @@ class Target(Protocol):
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
 
+    def prepare(self) -> None:
+        """Do once what every mutant needs, before processes are forked."""
+
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """Who refuses a mutant, and why; in a forked process."""
 
@@ -147,6 +150,7 @@ def argument(verdict: Verdict, equivalents: Sequence[Equivalent]) -> Equivalent 
 def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -> list[Verdict]:
     """The verdicts on some mutants of one file."""
     target = open_(key)
+    target.prepare()
     digest = digest_of(target.text)
     wanted = frozenset(identities)
     here = [m for m in target.mutants() if m.identity in wanted]

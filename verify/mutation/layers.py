@@ -98,15 +98,32 @@ class LayerTarget:
     seconds = SECONDS
 
     def __init__(self, spec_file: Path) -> None:
-        """Generate the layer, and read it with all that does not depend on the text."""
+        """Generate the layer."""
         torch.set_num_threads(1)
         self.source: Any = generate(load_spec(spec_file))
         self.stem = spec_file.stem
         self.file = f"layers/{self.source.module}"
         self.tree = ast.parse(self.source.text)
-        self.subjects = subjects_of(self.source)
-        self.settings = Settings(INSTANCES, 0, general_of(self.source))
-        self.reading = Reading(self.subjects, self.text)
+
+    def prepare(self) -> None:
+        """Read the unbroken file, and derive all that does not depend on the text."""
+        assert self.reading.places, "a layer is read somewhere"
+        assert self.settings.general, "every layer has a general lowering"
+
+    @functools.cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """The unbroken classes."""
+        return subjects_of(self.source)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """What the stages are given."""
+        return Settings(INSTANCES, 0, general_of(self.source))
+
+    @functools.cached_property
+    def reading(self) -> Reading:
+        """The exact reading of the unbroken text."""
+        return Reading(self.subjects, self.text)
 
     @functools.cached_property
     def cases(self) -> dict[Any, list[Case]]:

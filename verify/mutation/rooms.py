@@ -31,7 +31,6 @@ from verify.emitted import Prover
 from verify.mutation.baseline import (
     OUTCOMES,
     ROOMS,
-    ROOT,
     SHORTENED,
     Golden,
     Tested,
@@ -73,16 +72,19 @@ class RoomTarget:
     seconds = SECONDS
 
     def __init__(self, name: str) -> None:
-        """Read the file; import and derive what its mutants are judged with."""
+        """Read the file."""
         torch.set_num_threads(1)
         self.file = name
-        self.text = (ROOT / f"{name}.py").read_text(encoding="utf-8")
-        self.module = importlib.import_module(name.replace("/", "."))
+        self.text = texts()[name]
+        self.kinds = ("derivation",) if name.startswith("derive/") else ("text", "general")
+
+    def prepare(self) -> None:
+        """Import and derive what its mutants are judged with."""
+        self.module = importlib.import_module(self.file.replace("/", "."))
         self.specs = specs()
         self.baseline = baseline()
-        self.kinds = ("derivation",) if name.startswith("derive/") else ("text", "general")
         SHORTENED.begin()
-        if name.startswith("derive/"):
+        if self.file.startswith("derive/"):
             forget()
         else:
             derive_all()

@@ -21,7 +21,9 @@ class Blind:
     def __init__(self, key):
         self.file = key
         self.text = TEXT
-        self.sees = key == "seeing"
+
+    def prepare(self):
+        self.sees = self.file == "seeing"
 
     def mutants(self):
         return mutants(self.text, self.file)

@@ -79,7 +79,9 @@ def target(monkeypatch):
     ]
     monkeypatch.setattr(rooms, "baseline", lambda: Baseline(tuple(goldens), ()))
     rooms.derive_all.cache_clear()
-    yield rooms.RoomTarget("codegen/lower")
+    found = rooms.RoomTarget("codegen/lower")
+    found.prepare()
+    yield found
     SHORTENED.end()
     rooms.derive_all.cache_clear()
 
