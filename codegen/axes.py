@@ -134,10 +134,9 @@ class Axes(ABC):
             for a in ([axis] if not isinstance(axis, tuple) else [(x,) for x in axis])
         ]
         value = self.permuted(value, [a for a in target if a in value.axes])
-        missing = [a for a in target if a not in value.axes]
-        if missing:
+        if len(target) > len(value.axes):
             value = self.expanded(value, target)
-        for place, axis in enumerate(axes):
+        for axis in axes:
             if isinstance(axis, tuple) and len(axis) > 1:
                 start = value.axes.index((axis[0],))
                 left, right = start - len(value.axes), start - len(value.axes) + len(axis) - 1
@@ -147,7 +146,6 @@ class Axes(ABC):
                 value = value.with_code(
                     code, (*value.axes[:start], axis, *value.axes[start + len(axis) :])
                 )
-            del place
         return value
 
     def expanded(self, value: Value, target: Sequence[Axis]) -> Value:
@@ -161,16 +159,8 @@ class Axes(ABC):
         value = insert_axes(value, target)
         sizes = ["-1" if not isinstance(a, tuple) else self.sizes.letter(a[0]).code for a in target]
         if BATCH in target:
-            sizes = (
-                [f"*{value.code}.shape[: {1 - len(target)}]", *sizes[1:]]
-                if len(target) > 1
-                else sizes
-            )
-            value = (
-                value
-                if value.level == Level.ATOM and value.code.isidentifier()
-                else self.assign("value", value)
-            )
+            if not value.code.isidentifier():
+                value = self.assign("value", value)
             sizes[0] = f"*{value.code}.shape[: {1 - len(target)}]"
         return value.with_code(f"{value.at(Level.ATOM)}.expand({', '.join(sizes)})", target)
 
@@ -185,12 +175,9 @@ class Axes(ABC):
             if (a, b) == (-2, -1):
                 return value.with_code(f"{value.at(Level.ATOM)}.mT", axes)
             return value.with_code(f"{value.at(Level.ATOM)}.transpose({a}, {b})", axes)
-        source = [value.position(axis) for axis in axes if axis is not BATCH]
-        goal = list(range(-len(source), 0))
-        keep = [(s, t) for s, t in zip(source, goal, strict=True)]
-        left, right = tuple(s for s, _ in keep), tuple(t for _, t in keep)
-        code = f"{value.at(Level.ATOM)}.movedim({left}, {right})"
-        return value.with_code(code, axes)
+        source = tuple(value.position(axis) for axis in axes if axis is not BATCH)
+        goal = tuple(range(-len(source), 0))
+        return value.with_code(f"{value.at(Level.ATOM)}.movedim({source}, {goal})", axes)
 
     def aligned(self, values: Sequence[Value]) -> tuple[list[Value], tuple[Axis, ...]]:
         """Values that broadcast against each other, and the axes of the result."""

@@ -151,10 +151,11 @@ def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:
 def _gather(x: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
     """Elements x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
     sizes = x.shape[-len(indices) :]
-    pairs = list(zip(indices, sizes, strict=True))
-    inside = torch.stack([(i >= 0) & (i < size) for i, size in pairs]).all(0)
-    clamped = tuple(i.clamp(0, size - 1) for i, size in pairs)
-    return x[(..., *clamped)].masked_fill(~inside, 0)
+    clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes, strict=True))
+    picked = x[(..., *clamped)]
+    for index, size in zip(indices, sizes, strict=True):
+        picked = picked.masked_fill((index < 0) | (index >= size), 0)
+    return picked
 ''',
     "_window_sum": '''
 def _window_sum(x: Tensor, size: int, step: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+from collections.abc import Callable
 
 import torch
 
@@ -15,6 +16,7 @@ from verify.stage import Case, Record
 from verify.tolerances import TOLERANCES
 
 Tensors = tuple[torch.Tensor, ...]
+View = Callable[[torch.Tensor], torch.Tensor]
 HALVES = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 """Spacing of the half types at 1."""
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -82,20 +84,42 @@ def documented(case: Case) -> dict[str, str]:
 
 
 def judge_shapes(module: torch.nn.Module, inputs: Tensors, case: Case, record: Record) -> None:
-    """Where the class documents any number of leading axes, it takes none, one and three."""
+    """Where the class documents any number of leading axes, it takes none, one and three.
+
+    The output keeps them, and so do the gradients by the inputs.
+    """
     shapes = documented(case)
     names = [t.name for t in case.subject.program.inputs]
     if not names or not all(shapes.get(name, "").startswith("*") for name in names):
         return
-    with torch.no_grad():
-        whole = module(*inputs)
-        for view in (first, many):
-            found, wanted = module(*(view(x) for x in inputs)), view(whole)
+    whole, slopes = with_slopes(module, inputs, same)
+    for view in (first, many):
+        output, found = with_slopes(module, inputs, view)
+        for what, value, wanted in (
+            ("the output", output, view(whole)),
+            *(("a gradient", a, view(b)) for a, b in zip(found, slopes, strict=True)),
+        ):
             record.judge(
-                deviation(found.numpy(), wanted.numpy()),
+                deviation(value.numpy(), wanted.numpy()),
                 case.tolerance * size_of(wanted.numpy()),
-                f"leading axes {tuple(view(inputs[0]).shape[:-1])} change the output: {case}",
+                f"leading axes {tuple(view(inputs[0]).shape[:-1])} change {what}: {case}",
             )
+
+
+def with_slopes(
+    module: torch.nn.Module, inputs: Tensors, view: View
+) -> tuple[torch.Tensor, Tensors]:
+    """The output for inputs in another shape, and the gradients of Σ z̃² / 2 by the real ones."""
+    given = tuple(view(x).clone() for x in inputs)
+    leaves = [x.requires_grad_() for x in given if x.is_floating_point()]
+    output = module(*given)
+    slopes = torch.autograd.grad(output, leaves, output.detach(), materialize_grads=True)
+    return output.detach(), slopes
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    """The axes that it has."""
+    return x
 
 
 def first(x: torch.Tensor) -> torch.Tensor:
