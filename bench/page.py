@@ -35,7 +35,8 @@ of the output, beyond parameters, input and what the plain layer keeps.
 
 Layers that miss a limit of time in eager mode, and where their time beyond the plain layer's goes:
 the own time of each operator under torch's profiler, as a share of the profiled plain step.
-`Python` is what runs between operators. The profiler makes calls dearer, and so small layers.
+`Python` is what runs between operators. The profiler takes elapsed time, which other work on the
+machine lengthens, and makes calls dearer.
 
 {profiles}
 

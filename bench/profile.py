@@ -122,10 +122,14 @@ def profile_rounds(runs: Mapping[str, Run], effort: Effort) -> dict[str, list[Pr
     steps = {name: calls_in_slice(run, processor_seconds, effort) for name, run in runs.items()}
     order, shuffle = list(runs), random.Random(0).shuffle
     found: dict[str, list[Profiled]] = {name: [] for name in runs}
-    for _ in range(1 + effort.least):
+    spent = 0.0
+    for done in range(1 + effort.most):
+        if done > effort.least and spent >= effort.budget:
+            break
         shuffle(order)
         for name in order:
             found[name].append(profiled(runs[name], steps[name]))
+            spent += found[name][-1].total * steps[name]
     return {name: rounds[1:] for name, rounds in found.items()}
 
 

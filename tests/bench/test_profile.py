@@ -22,6 +22,7 @@ from bench.profile import (
     named,
     numbers_moved,
     operators_beyond,
+    profile_rounds,
     profiled,
 )
 from bench.results import Operator
@@ -59,7 +60,7 @@ def test_what_happens_in_one_round_is_no_cost() -> None:
 
 
 def test_a_machine_that_is_slow_for_a_round_slows_both() -> None:
-    loads = (1.0, 3.0, 0.5)
+    loads = (2.0, 3.0, 0.5)
     plain = [a_round(product=10.0 * load) for load in loads]
     own = [a_round(product=10.0 * load, scale=2.0 * load) for load in loads]
     assert shares(own, plain) == pytest.approx({"scale": 0.2, "product": 0})
@@ -75,6 +76,26 @@ def test_what_hardly_weighs_is_not_named() -> None:
     shares = {"a": 0.3, "b": 0.0049, "c": -0.005}
     operators = [Operator(name, 1, share) for name, share in shares.items()]
     assert [one.name for one in named(operators)] == ["a", "c"]
+
+
+def test_rounds_go_on_until_the_budget_is_spent_and_the_first_counts_for_none(monkeypatch) -> None:
+    made: list[float] = []
+
+    def fake(run: Callable[[], object], steps: int) -> Profiled:
+        made.append(100.0 if len(made) < 2 else 1.0)
+        return a_round(product=made[-1])
+
+    monkeypatch.setattr("bench.profile.profiled", fake)
+    monkeypatch.setattr("bench.profile.processor_seconds", lambda run, calls: 1.0)
+    runs = {PLAIN: lambda: None, "own": lambda: None}
+
+    def rounds(budget: float) -> int:
+        made.clear()
+        found = profile_rounds(runs, Effort(slice=1.0, budget=budget, least=2, most=5))
+        assert {one.total for each in found.values() for one in each} == {1.0}
+        return len(found[PLAIN])
+
+    assert [rounds(budget) for budget in (0.0, 206.0, 1000.0)] == [2, 3, 5]
 
 
 # ------------------------------------------------------------------ the profiler
