@@ -98,7 +98,7 @@ class BackwardWriter:
         if len(self.gradients.sources) != 1:
             raise DerivationError("more than one tensor carries the gradient on")
         (source,) = self.gradients.sources
-        writer.example = source
+        writer.example, writer.taken_apart = source, True
         self.forward = writer.write()
         image = writer.lowering.values[source]
         if writer.scale is None or image.code != source:

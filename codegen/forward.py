@@ -175,6 +175,7 @@ class ForwardWriter:
         self.scale: Value | None = None  # what gauge() has written
         self.scaled: Value | None = None  # what it scales
         self.place: tuple[int, int] | None = None  # and where
+        self.taken_apart = False  # whether z's composed axes are, where a gauge has parts of them
         self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
 
     def write(self) -> Forward:
@@ -238,19 +239,40 @@ class ForwardWriter:
         if scale.scalar:
             return self.lowering.product([scale, z])
         low = self.lowering
-        if any(isinstance(a, tuple) and len(a) > 1 for a in z.axes):
-            z = low.split(z)
-        (left, right), axes = low.aligned([z, scale])
+        (left, right), axes = self.beside(z, scale)
         if power != 1:
             right = self.finite(right.with_code(f"{right.at(Level.ATOM)}.pow({power})"))
         return Value(f"{low.helper('_times')}({left.code}, {right.code})", axes)
 
+    def beside(
+        self, z: Value, scale: Value, *others: Value
+    ) -> tuple[list[Value], tuple[Axis, ...]]:
+        """All of them lined up, with the same composed axes or with none.
+
+        A gauge for each group is repeated for the group's units: a compiler that takes sizes as
+        unknown follows that, but not an output that was taken apart. Where nothing is compiled,
+        taking z apart costs less.
+        """
+        low = self.lowering
+        for axis in [a for a in z.axes if isinstance(a, tuple) and len(a) > 1]:
+            if self.taken_apart or [x for x in axis if (x,) in scale.axes] != [axis[0]]:
+                return low.aligned([low.split(z), scale, *others])
+            count = low.sizes.product([low.sizes.letter(x) for x in axis[1:]]).code
+            place = scale.position((axis[0],))
+            scale = scale.with_code(
+                f"{scale.at(Level.ATOM)}.repeat_interleave({count}, {place})",
+                [axis if a == (axis[0],) else a for a in scale.axes],
+            )
+        values = [z, scale, *others]
+        if any(not set(v.axes) <= set(z.axes) for v in values):
+            return low.aligned(values)
+        ordered = [low.permuted(v, [a for a in z.axes if a in v.axes]) for v in values]
+        return [insert_axes(v, z.axes) for v in ordered], z.axes
+
     def times_plus(self, z: Value, scale: Value, added: Value) -> Value:
         """Z times a gauge and what is added to that, in z's dtype and one pass."""
         low = self.lowering
-        if any(isinstance(a, tuple) and len(a) > 1 for a in z.axes):
-            z = low.split(z)
-        (left, right, last), axes = low.aligned([z, scale, added])
+        (left, right, last), axes = self.beside(z, scale, added)
         return Value(f"{low.helper('_times_plus')}({left.code}, {right.code}, {last.code})", axes)
 
     def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
