@@ -206,3 +206,16 @@ def test_gradients_in_every_format(dtype):
     for a, b in zip(found, wanted, strict=True):
         assert a.dtype == dtype
         assert (a.double() - b).abs().max() <= 32 * torch.finfo(dtype).eps * b.abs().max()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_compiled_where_every_size_is_unknown(groups):
+    """The images of a batch, and their height and width too, where windows skip positions."""
+    torch._dynamo.reset()
+    layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": groups})
+    compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="inductor")
+    for shape in ((2, 4, 8, 9), (3, 4, 11, 10)):
+        x = image(*shape)
+        found = torch.autograd.grad(compiled(x).square().sum(), [x, layer.weight])
+        wanted = torch.autograd.grad(layer(x).square().sum(), [x, layer.weight])
+        torch.testing.assert_close(found, wanted, **CLOSE)
