@@ -135,11 +135,14 @@ def largest_ranks(program: Program, self_kernel: Expr, point: Evaluator) -> Arra
     numbers are too large, a smaller point of the same sizes shows what this one cannot; but what is
     off because a function is flat there is off at almost all points nearby, and stays off.
     """
+    width = math.prod(point.sizes[x.size] for x in program.unit)
     found, field = None, OneSided()
     for scale in SCALES:
         ranks = site_ranks(program, self_kernel, scaled_point(program, point, scale, field))
         if ranks is not None:
             found = ranks if found is None else np.maximum(found, ranks)
+            if (found == width).all():
+                break
         field = OneSided(None if found is None else field.noted)
     return found
 

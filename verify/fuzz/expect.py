@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch import Tensor
 
 from verify.fuzz.degree import degree
 from verify.fuzz.measure import Measured, Sides, activation, measure, self_blocks, without
-from verify.fuzz.points import Point, draw_point
-from verify.fuzz.tree import Fun, Layer, Reduce
-from verify.fuzz.walk import walk
+from verify.fuzz.points import NoPoint, Point, draw_point
+from verify.fuzz.tree import Fun, Layer, Reduce, Window
+from verify.fuzz.walk import reads, walk
 from verify.instances import Seeded
 
 CLOSE = 1e-9
@@ -31,6 +32,7 @@ INPUTS = (1.0,) * 2
 KINKED_INPUTS = (1.0,) * 4 + (4.0,) * 4
 """Draws of inputs, and how large; more where a function is flat somewhere, as max(y, 0.5)."""
 RANK_DRAWS = 4
+SPARSE_DRAWS = 2
 SCALES = (1.0, 0.25, 0.0625)
 
 
@@ -218,7 +220,7 @@ def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, points: lis
     wide = [
         draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
     ]
-    for point in (*points, *wide):
+    for point in (*points, *wide, *sparse(layer, source)):
         rank, width = ranks(layer, absent, point)
         if bool((rank == 0).any()):
             moved = [redrawn(layer, point, "parameters", source) for _ in range(REDRAWS)]
@@ -229,18 +231,33 @@ def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, points: lis
     return False
 
 
+def sparse(layer: Layer, source: Seeded) -> list[Point]:
+    """Points where one window has a single offset, so that it leaves positions out."""
+    every = (read for line in layer.lines for read in reads(line.value))
+    windows = [i for read in every for i in read.indices if isinstance(i, Window) and i.offset]
+    found = []
+    for letter in dict.fromkeys(layer.stands_for(w.offset) for w in windows):
+        for _ in range(SPARSE_DRAWS):
+            with suppress(NoPoint):
+                found.append(draw_point(layer, source, alone=letter))
+    return found
+
+
 def ranks(layer: Layer, absent: frozenset[str], point: Point) -> tuple[Tensor, int]:
     """The rank of K(s,s) at each site, and the number of units.
 
     A site counts with the largest rank that it has when everything is made smaller, where functions
     do not saturate; but relu and max stay on their side: what they take away is lost.
     """
-    sides, found = Sides(), []
+    sides, found = Sides(), torch.zeros((), dtype=torch.long)
     for scale in SCALES:
         own = measure(layer, smaller(point, scale), absent, sides).own
-        found.append(torch.linalg.matrix_rank(even(own), hermitian=True))
+        rank = torch.linalg.matrix_rank(even(own), hermitian=True)
+        found, width = torch.maximum(rank, found), own.shape[1]
+        if bool((found == width).all()):
+            break
         sides.again()
-    return torch.stack(found).max(0).values, own.shape[1]
+    return found, width
 
 
 def smaller(point: Point, scale: float) -> Point:

@@ -134,15 +134,17 @@ def judge(layer: Layer, seed: int, number: int, *, limit: float = 30.0) -> Verdi
         layer: The tree.
         seed: Where points are drawn from.
         number: Which layer of the seed it is; with the seed it determines the verdict.
-        limit: Seconds of the processor; a layer that needs more is a finding.
+        limit: Seconds of the processor; a layer that needs more is a finding. Every stage of
+            verification together may take as much again.
     """
     verdict = Verdict(thorough=number % THOROUGH_EVERY == 0)
+    whole = 2 * limit if verdict.thorough else limit
     try:
-        with limited(limit):
+        with limited(whole):
             Judgement(layer, Seeded(seed, number, 2), verdict, limit * SHARE).run()
     except Overtime:
         phase = max(verdict.seconds, key=lambda k: verdict.seconds[k], default="derive")
-        verdict.found(f"slow: {phase}", f"not done after {limit:g} s")
+        verdict.found(f"slow: {phase}", f"not done after {whole:g} s")
     return verdict
 
 

@@ -69,7 +69,9 @@ def extent(length: int, offsets: int, w: Window, numbers: Mapping[str, Any]) -> 
     return (length + 2 * q - d * (offsets - 1) - 1) // s + 1
 
 
-def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = False) -> Point:
+def draw_point(
+    layer: Layer, source: Seeded, *, least: int = 2, wide: bool = False, alone: str = ""
+) -> Point:
     """Sizes that fit together, and normal values.
 
     Args:
@@ -77,6 +79,7 @@ def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = Fal
         source: Where choices come from.
         least: The least size of what is free to choose.
         wide: Whether the units shall outnumber everything else, where a kernel loses rank first.
+        alone: A letter whose size is 1: windows with one offset leave positions out.
 
     Raises:
         NoPoint: If nothing small fits.
@@ -87,7 +90,7 @@ def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = Fal
         numbers = draw_numbers(layer, source, wide)
         # Fewer where so many do not fit: where units are many, little else is left to chance.
         units = max(2, many - PATIENCE * attempt // DRAWS) if wide else 0
-        sizes = draw_sizes(layer, source, numbers, least, units)
+        sizes = draw_sizes(layer, source, numbers, least, units, alone)
         output = math.prod(sizes[layer.stands_for(x)] for x in layer.output.letters)
         if all(v >= 1 for v in sizes.values()) and output <= most:
             return Point(sizes, numbers, draw_tensors(layer, source, sizes))
@@ -110,7 +113,12 @@ def draw_numbers(layer: Layer, source: Seeded, defaults: bool) -> dict[str, Any]
 
 
 def draw_sizes(
-    layer: Layer, source: Seeded, numbers: Mapping[str, Any], least: int, many: int
+    layer: Layer,
+    source: Seeded,
+    numbers: Mapping[str, Any],
+    least: int,
+    many: int,
+    alone: str,
 ) -> dict[str, int]:
     """A size for every letter that stands for itself; with ``many`` units, all else is 1."""
     sizes: dict[str, int] = {}
@@ -125,6 +133,8 @@ def draw_sizes(
             sizes[size.letter] = source.integer(least, high)
             if many:
                 sizes[size.letter] = many if size.letter in units else 1
+            if size.letter == alone:
+                sizes[size.letter] = 1
     for size in layer.sizes:
         if size.how == "window":
             fit_window(layer, size, sizes, numbers, bool(many))

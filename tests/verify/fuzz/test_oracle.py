@@ -132,13 +132,13 @@ def test_affine_helper_declares_what_it_uses():
 
 
 # ------------------------------------------------------------------ rounding
-def saturated(factor):
+def saturated(factor, size=2.5):
     """What is said of tanh(W x) at a point where 1 - tanh² has lost digits."""
     layer = affine(Fun("tanh", (MIXED,)), parameters=("W",))
     derivation = derive(read_spec(toml(layer), "fuzzed.toml"))
     update = replace(derivation.update, kernel=factor * derivation.update.kernel)
     sizes = {"n": 1, "i": 1, "j": 1}
-    far = {name: torch.full((1, 1), 2.5, dtype=torch.float64) for name in ("W", "x")}
+    far = {name: torch.full((1, 1), size, dtype=torch.float64) for name in ("W", "x")}
     point = Point(sizes, {}, far)
     measured = measure(layer, point)
     return compare_kernel(layer, replace(derivation, update=update), point, measured)
@@ -150,3 +150,9 @@ def test_rounding_of_a_saturated_function_is_no_difference():
 
 def test_a_wrong_factor_of_a_saturated_function_is_one():
     assert saturated(2) is not None
+
+
+@pytest.mark.parametrize("size", [4.0, 4.2])
+def test_where_all_digits_are_lost_a_point_nearby_decides(size):
+    assert saturated(1, size) is None
+    assert "at all points nearby" in saturated(1.001, size)
