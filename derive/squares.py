@@ -48,7 +48,7 @@ def _under_one_sum(terms: list[Expr], letters: tuple[Letter, ...]) -> list[Expr]
         if len(sums) == 1 and sums[0].letters == letters and not set(letters) & rest.free_symbols:
             inside.append(rest * sums[0].body)
             used.append(term)
-        elif not sums and not (term / count).has(1 / count) and count in Mul.make_args(term):
+        elif not sums and count in Mul.make_args(term):
             inside.append(term / count)
             used.append(term)
     if len(used) < 2:
@@ -82,7 +82,7 @@ def _common_squares(terms: list[Expr]) -> list[Expr]:
     }
     for base in sorted(squares, key=str):
         holders = [t for t in terms if base**2 in Mul.make_args(t)]
-        if len(holders) < 3 or (len(holders) == len(terms) and len(terms) < 3):
+        if len(holders) < 3:
             continue
         square = factored(Add(*holders))
         if _is_square(square):
