@@ -40,10 +40,10 @@ Judged: {layer_words}, counted through each file from its top.
 
 The first of these that refuses a mutant is counted, in this order: `gate` (no generated PyTorch, or
 it does not import), `emitted` (the exact reading of the text), `declared` (constructor, initial
-values, leading axes, precision, vanishing inputs), `tests` (of the layers), `accuracy` (units in the
-last place against 256 bits), `contracts`, `numeric`, `lowering`, `gradients`, `order`. That the text
-is not the generated one counts for nothing. A mutant of a function that files share word for word
-is judged in one file after another until one refuses it or an argument covers it.
+values, leading axes, precision, vanishing inputs), `tests` (of the layers), `accuracy` (units in
+the last place against 256 bits), `contracts`, `numeric`, `lowering`, `gradients`, `order`. That the
+text is not the generated one counts for nothing. A mutant of a function that files share word for
+word is judged in one file after another until one refuses it or an argument covers it.
 
 {layers}
 
@@ -52,10 +52,11 @@ is judged in one file after another until one refuses it or an argument covers i
 Judged: {room_words}, counted through each file from its top. Refused where a spec no longer goes
 through (`raises`), where a derivation changes and the checker refuses a certificate of it
 (`certificate`), where a file changes and the exact reading refuses it (`emitted`; `lowering`: that
-of the general lowering), where it accepts it and only the committed file gives it away (`drift`), or
-by those tests of both rooms that take the line (`tests`). `timeout` is a mutant that loops. The
-reading is asked about the first spec whose file changes, and not the other stages, so its share is
-a lower bound. What changes only what `derive` says of a spec, and no test sees, is a survivor.
+of the general lowering), where it accepts it and only the committed file gives it away (`drift`),
+or by those tests of both rooms that take the line (`tests`), or, where all that accepted what
+changes, by another stage (`verification`). `timeout` is a mutant that loops. The checker, the
+reading and the stages are asked about the first specs that change, so their shares are lower
+bounds. What changes only what `derive` says of a spec, and no test or stage sees, is a survivor.
 
 {rooms}
 

@@ -6,6 +6,7 @@
     lowering      the general lowering, which is no committed file, changes and is refused likewise
     drift         the reading accepts it, but a shipped file is not what is committed
     tests         the repository's tests of the rooms, of those that take the line
+    verification  the other stages, asked where what comes of a spec changes and these accept it
 
 Only specs and tests that take what a mutant changes are asked, cheapest first, one after another
 until one gives it away; a mutant that none takes survives at once. What only the comparison with
@@ -23,9 +24,11 @@ from typing import TypeVar
 
 import torch
 
+from codegen import generate
 from codegen.layer import LayerSource
 from derive.certificate import certificates
 from derive.spec import LayerSpec
+from verify import conformance
 from verify.checker import check
 from verify.emitted import Prover
 from verify.mutation.baseline import (
@@ -41,17 +44,22 @@ from verify.mutation.baseline import (
     specs,
     texts,
 )
-from verify.mutation.loading import subjects_of
+from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
 from verify.mutation.places import Places, places
 from verify.mutation.suite import failing
 from verify.mutation.swap import swap
+from verify.results import STAGES
+from verify.stage import Settings
 
-SECONDS = 20.0
-TRIED = 2.0
+SECONDS = 60.0
+TRIED = 6.0
 """Seconds of specs, without a change, that are tried on one mutant, cheapest first."""
 TRIED_TESTS = 5.0
 """The same for tests."""
+VERIFIED = 2
+"""How many specs are verified by all stages."""
+INSTANCES = 2
 DERIVE = """
     update squares structure corrections correction roots extended certify input_map fractions
     normal
@@ -105,15 +113,22 @@ class RoomTarget:
             swap(self.module, mutated_tree(trees[self.file], mutant), mutant.function)
         except Exception as error:
             return "raises", f"on import: {error!r}"
-        detail = ""
+        changed: dict[str, str] = {}
         for golden in asked:
             killer, said = compared(golden, self.specs[golden.name][0])
             if killer:
                 return killer, said
-            detail = detail or said
+            if said:
+                changed.setdefault(golden.name, said)
         SHORTENED.end()
         failed = failing([test.name for test in tests]) if tests else ""
-        return ("tests", failed) if failed else ("", detail)
+        if failed:
+            return "tests", failed
+        for name in [*changed][:VERIFIED]:
+            refusal = verified(self.specs[name][0])
+            if refusal:
+                return "verification", f"{name}: {refusal}"
+        return "", next(iter(changed.values()), "")
 
 
 def taking(every: Sequence[Taking], where: Places, seconds: float) -> list[Taking]:
@@ -194,6 +209,20 @@ def refused(source: LayerSource) -> str:
     """Why a layer's text does not load or the exact reading refuses it; empty: it does not."""
     try:
         Prover(subjects_of(source)).judge(source.text)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def verified(spec: LayerSpec) -> str:
+    """The first stage of verification that refuses a spec, and why; empty: none does."""
+    try:
+        source = generate(spec)
+        settings = Settings(INSTANCES, 0, general_of(source))
+        for case in conformance.grouped(subjects_of(source), settings, STAGES, ""):
+            result = case.run()
+            if not result.passed:
+                return f"{result.stage}: {result.detail}"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
