@@ -63,6 +63,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "it runs only while no gradient is recorded",
     ),
     Equivalent(
+        "layers/gated_linear .*forward",
+        "detached",
+        "(sigmoid|energy|scale) = ",
+        "a part of a gauge that is detached as a whole",
+    ),
+    Equivalent(
         "layers/.*__init__",
         "operand dropped",
         r"(\w+) < 1 or \w+ % \1  →  \w+ % \1$",
