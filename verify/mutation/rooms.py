@@ -62,9 +62,12 @@ VERIFIED = 2
 INSTANCES = 2
 DERIVE = """
     update squares structure corrections correction roots extended certify input_map fractions
-    normal
+    normal gradients
     """
-CODEGEN = "lower reading elementwise axes windows transposed forms forward signs calls sizes"
+CODEGEN = """
+    lower reading elementwise axes windows transposed forms forward signs calls sizes boxes
+    backward backward_forms backward_windows
+    """
 FILES = {"derive": DERIVE.split(), "codegen": CODEGEN.split()}
 Taking = TypeVar("Taking", Golden, Tested)
 
