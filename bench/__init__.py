@@ -2,7 +2,8 @@
 
 ``python -m bench all`` measures everything; ``python -m bench --help`` teaches the rest. A file
 holds one concept: ``cases`` (what is measured) and ``modes`` (how it is run), ``timing`` (rounds
-and ratios), ``memory`` (bytes kept for backward), ``models``, ``scale``, ``pipeline``, ``chip``
-(what the device itself can do), ``limits`` (what must hold), ``results`` (the file of
-measurements), ``report``, ``plot``, ``page`` (what is made of them) and ``compare`` (regressions).
+and ratios), ``memory`` (bytes kept for backward), ``profile`` (time by operator), ``models``,
+``scale``, ``pipeline``, ``chip`` (what the device itself can do), ``limits`` (what must hold),
+``results`` (the file of measurements), ``report``, ``plot``, ``page`` (what is made of them) and
+``compare`` (regressions).
 """

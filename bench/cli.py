@@ -14,11 +14,12 @@ from pathlib import Path
 MEASURING = {
     "layers": "time of every layer and shape, beside the plain layer and its rivals",
     "memory": "bytes that layers keep between forward and backward",
+    "profile": "where the time beyond the plain layer goes, and what it runs into",
     "models": "training steps of whole models",
     "scale": "cost against width, batch, tokens and image size",
     "pipeline": "what `truestep build` costs against the number of specs",
     "gpu": "large layers on a GPU, beside what it reaches on its own",
-    "all": "all of these, one after another (about 20 minutes)",
+    "all": "all of these, one after another (about 25 minutes)",
 }
 MAIN = """\
 start here:
@@ -51,6 +52,7 @@ examples:
 EXAMPLES = {
     "layers": "linear 256.*eager",
     "memory": "conv.*compiled",
+    "profile": "conv 32x64.*k1",
     "models": "MLP eager",
     "scale": "attention",
     "pipeline": "build of [12] ",

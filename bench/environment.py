@@ -19,13 +19,16 @@ ROOT = Path(__file__).parent.parent
 GIGABYTE = 2**30
 FIXED: Mapping[str, str] = {
     # Temporaries of some megabytes stay in the heap: without these each one costs page faults.
-    "MALLOC_MMAP_THRESHOLD_": str(4 * GIGABYTE),
+    # 32 MiB is the largest threshold that glibc takes; it ignores a larger one.
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(16 * GIGABYTE),
     "MALLOC_TOP_PAD_": str(GIGABYTE // 4),
     # Two threads on a busy machine measure the scheduler.
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "TORCHINDUCTOR_COMPILE_THREADS": "1",
+    # The profiler reports its starts and stops on standard error, where progress is shown.
+    "KINETO_LOG_LEVEL": "6",
     # The current folder is no place to import from: PYTHONPATH chooses whose layers are measured.
     "PYTHONSAFEPATH": "1",
 }

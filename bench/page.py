@@ -31,6 +31,15 @@ of the output, beyond parameters, input and what the plain layer keeps.
 
 {limits}
 
+## Why the missed ones miss
+
+Layers that miss a limit of time in eager mode, and where their time beyond the plain layer's goes:
+the own time of each operator under torch's profiler, as a share of the profiled plain step.
+`Python` is what runs between operators. The profiler takes elapsed time, which other work on the
+machine lengthens, and makes calls dearer.
+
+{profiles}
+
 ## Layers
 
 ![Time of each layer over the plain layer, eager and compiled](performance_layers.svg)
@@ -71,12 +80,16 @@ speed of the device's best product, or the numbers at the speed of a copy, which
 {pipeline}
 """
 
+MOST = 6
+"""How many operators of a layer the page shows."""
+
 
 def text(results: Results) -> str:
     """The page."""
     return TEXT.format(
         machine=machine(results),
         limits=report.limits(results),
+        profiles=report.missed_profiles(results, MOST),
         layers=report.timings(report.section(results, LAYERS)),
         kept=report.kept(results),
         models=report.timings(report.section(results, MODELS)),

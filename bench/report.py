@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bench.cases import FULL, PLAIN
 from bench.chip import floor
-from bench.limits import Verdict, judge
+from bench.limits import Verdict, judge, layer_verdicts
+from bench.modes import EAGER
 from bench.pipeline import line
-from bench.results import GPU, LAYERS, MODELS, SCALE, Results, Timing
+from bench.results import GPU, LAYERS, MODELS, SCALE, Profile, Results, Timing
 from bench.timing import Spread
 
 NOT_MEASURED = "Not measured."
+NONE_MISSES = "No layer misses one."
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -161,10 +163,93 @@ def verdicts(found: Iterable[Verdict]) -> str:
     return markdown(columns, rows)
 
 
+# ------------------------------------------------------------------ profiles
+def profiles(results: Results) -> str:
+    """What the time beyond the plain step is made of, and what it runs into."""
+    return profile_tables(list(results.profiles.values()))
+
+
+def missed_profiles(results: Results, most: int) -> str:
+    """The same of the layers that miss a limit of time in eager mode, with so many operators."""
+    eager = [v for v in layer_verdicts(results) if v.execution == EAGER and v.value is not None]
+    missed = dict.fromkeys((v.case, v.contender) for v in eager if not v.met)
+    if eager and not missed:
+        return NONE_MISSES
+    found = [results.profiles[place] for place in missed if place in results.profiles]
+    lacking = [" ".join(place) for place in missed if place not in results.profiles]
+    text = profile_tables(found, most)
+    return f"{text}\n\nNot measured: {', '.join(lacking)}." if found and lacking else text
+
+
+def profile_tables(found: Sequence[Profile], most: int | None = None) -> str:
+    """One row an operator, then one row a layer."""
+    if not found:
+        return NOT_MEASURED
+    operators = markdown(
+        ("case", "layer", "operator", "calls", f"time / {PLAIN}"),
+        (row for profile in found for row in operator_rows(profile, most)),
+    )
+    return "\n\n".join([operators, FLOOR_WORDS, markdown(FLOOR_COLUMNS, map(floor_row, found))])
+
+
+def operator_rows(profile: Profile, most: int | None) -> Iterator[tuple[str, ...]]:
+    """The dearest operators, the sum of the others, and of all."""
+    shown = profile.operators[:most]
+    rest = profile.profiled - sum(one.share for one in shown)
+    place = profile.case, profile.contender
+    for one in shown:
+        yield *place, one.name, f"{one.calls:+g}", f"{one.share:+.1%}"
+    yield *place, "all others", "", f"{rest:+.1%}"
+    yield *place, "all", "", f"{profile.profiled:+.1%}"
+
+
+FLOOR_WORDS = """\
+Operators that run one by one each cost a call, and each read their tensors from memory and write
+what they return there. That is what eager mode runs into: the calls beyond the plain layer's, at
+the cost of the cheapest call, and the numbers read and written beyond the plain layer's, as passes
+over input or output, at the cost of a multiplication by one factor a site. Both are measured
+without the profiler, the passes on data as cold as in a step, and are shares of the plain step.
+`beyond` is the layer's time beyond the plain one's; what of it exceeds `both` is Python, the
+engine of autograd, and operators that do more with a number than a multiplication does."""
+FLOOR_COLUMNS = (
+    "case",
+    "layer",
+    PLAIN,
+    "calls",
+    "a call",
+    "calls × a call",
+    "over input",
+    "over output",
+    "passes",
+    "passes × a pass",
+    "both",
+    "beyond",
+)
+
+
+def floor_row(profile: Profile) -> tuple[str, ...]:
+    """Calls and passes beyond the plain step, what they cost at least, and what was measured."""
+    return (
+        profile.case,
+        profile.contender,
+        duration(profile.seconds),
+        f"{profile.plain_calls} {profile.calls:+d}",
+        duration(profile.call),
+        f"{profile.calls_share:+.1%}",
+        f"{profile.input_pass / profile.seconds:.1%}",
+        f"{profile.output_pass / profile.seconds:.1%}",
+        f"{profile.passes:+.1f}",
+        f"{profile.passes_share:+.1%}",
+        f"{profile.calls_share + profile.passes_share:+.1%}",
+        f"{profile.ratio - 1:+.1%}",
+    )
+
+
 # ------------------------------------------------------------------ a run
 TABLES: Mapping[str, Callable[[Results], str]] = {
     LAYERS: lambda results: timings(section(results, LAYERS)),
     "memory": kept,
+    "profile": profiles,
     MODELS: lambda results: timings(section(results, MODELS)),
     SCALE: lambda results: timings(section(results, SCALE)),
     "pipeline": builds,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.environment import ROOT
 from bench.modes import Mode
@@ -109,7 +109,81 @@ class Chip:
         return self.device, self.dtype
 
 
-Row = TypeVar("Row", Timing, Kept, Build, Chip)
+@dataclass(frozen=True)
+class Operator:
+    """What an operator does in a step beyond what it does in the plain step.
+
+    Args:
+        name: What the profiler calls it.
+        calls: How much more often it is called.
+        share: Seconds of its own more, over those of the plain step.
+    """
+
+    name: str
+    calls: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a step of a corrected layer spends more than the plain one, and what it runs into.
+
+    Args:
+        case: Layer and shape.
+        contender: The corrected layer.
+        seconds: The plain step, without the profiler.
+        ratio: The corrected step over it, without the profiler.
+        profiled: What operators take beyond the plain step over that, under the profiler.
+        operators: Those that weigh most of it.
+        calls: Calls of operators beyond those of the plain step.
+        plain_calls: Calls of operators of the plain step.
+        moved: Numbers that operators read and write beyond those of the plain step.
+        numbers: Numbers of the input and of the output.
+        call: Seconds of the cheapest call of an operator.
+        input_pass: Seconds of a product of the input and a factor a site, beyond those of a call.
+        output_pass: The same of the output.
+    """
+
+    case: str
+    contender: str
+    seconds: float
+    ratio: float
+    profiled: float
+    operators: tuple[Operator, ...]
+    calls: int
+    plain_calls: int
+    moved: int
+    numbers: int
+    call: float
+    input_pass: float
+    output_pass: float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What makes two rows the same measurement."""
+        return self.case, self.contender
+
+    @property
+    def calls_share(self) -> float:
+        """The calls beyond the plain step's at the cost of the cheapest, over the plain step."""
+        return self.calls * self.call / self.seconds
+
+    @property
+    def passes(self) -> float:
+        """The numbers moved beyond the plain step's, in passes over the input or the output.
+
+        A pass reads and writes a map, so the mean pass moves as many numbers as both maps have.
+        """
+        return self.moved / self.numbers
+
+    @property
+    def passes_share(self) -> float:
+        """These passes at their mean cost, over the plain step."""
+        return self.passes * (self.input_pass + self.output_pass) / 2 / self.seconds
+
+
+Row = Timing | Kept | Build | Chip | Profile
+"""One measurement."""
 
 
 @dataclass
@@ -121,8 +195,9 @@ class Results:
     kept: dict[tuple[str, ...], Kept] = field(default_factory=dict)
     builds: dict[tuple[str, ...], Build] = field(default_factory=dict)
     chips: dict[tuple[str, ...], Chip] = field(default_factory=dict)
+    profiles: dict[tuple[str, ...], Profile] = field(default_factory=dict)
 
-    def add(self, rows: Iterable[Timing | Kept | Build | Chip]) -> None:
+    def add(self, rows: Iterable[Row]) -> None:
         """Take rows in."""
         for row in rows:
             match row:
@@ -134,6 +209,8 @@ class Results:
                     self.builds[row.key] = row
                 case Chip():
                     self.chips[row.key] = row
+                case Profile():
+                    self.profiles[row.key] = row
 
     def timing(
         self, case: str, mode: Mode, contender: str, reference: str, section: str = LAYERS
@@ -155,6 +232,7 @@ def save(results: Results, path: Path) -> None:
         "kept": [asdict(row) for row in results.kept.values()],
         "builds": [asdict(row) for row in results.builds.values()],
         "chips": [asdict(row) for row in results.chips.values()],
+        "profiles": [asdict(row) for row in results.profiles.values()],
     }
     sections = [f' "{name}": [{listed(found)}]' for name, found in rows.items()]
     head = [f' "format": {FORMAT}', f' "machine": {json.dumps(dict(results.machine))}']
@@ -193,13 +271,14 @@ def load(path: Path) -> Results:
             raise ResultsError(f"{path} has format {data['format']}, not {FORMAT}: measure anew")
         results = Results(machine=data["machine"])
         results.add(map(unflat, data["timings"]))
-        kinds: dict[str, Callable[..., Kept | Build | Chip]] = {
+        kinds: dict[str, Callable[..., Row]] = {
             "kept": Kept,
             "builds": Build,
             "chips": Chip,
+            "profiles": profile_of,
         }
-        for name, kind in kinds.items():
-            results.add(kind(**row) for row in data[name])
+        for name, kind in kinds.items():  # a file may be older than a kind of measurement
+            results.add(kind(**row) for row in data.get(name, ()))
         return results
     except OSError as error:
         raise ResultsError(f"{path} cannot be read ({error.strerror}); --json writes one") from None
@@ -213,3 +292,8 @@ def unflat(data: Mapping[str, Any]) -> Timing:
     ratio = Spread(*(data[name] for name in ("median", "low", "high", "rounds")))
     names = ("section", "case", "contender", "reference", "seconds")
     return Timing(mode=mode, ratio=ratio, **{name: data[name] for name in names})
+
+
+def profile_of(operators: Iterable[Mapping[str, Any]], **row: Any) -> Profile:
+    """A profile from its flat form."""
+    return Profile(operators=tuple(Operator(**one) for one in operators), **row)

@@ -6,7 +6,7 @@ A unit is small enough to be lost: what a run holds already is not measured agai
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,12 +18,12 @@ from bench.memory import measure_kept
 from bench.models import ALL, Model, measure_model, model_modes
 from bench.modes import BFLOAT16, COMPILED, CPU, CUDA, EAGER, FLOAT32, Mode
 from bench.pipeline import COUNTS, measure_build
-from bench.results import GPU, LAYERS, MODELS, SCALE, Build, Chip, Kept, Results, Timing
+from bench.profile import limited, measure_profile
+from bench.results import GPU, LAYERS, MODELS, SCALE, Results, Row
 from bench.scale import scale_tasks
 from bench.timing import Effort
 
-Rows = Iterable[Timing | Kept | Build | Chip]
-MEMORY, PIPELINE = "memory", "pipeline"
+MEMORY, PROFILE, PIPELINE = "memory", "profile", "pipeline"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Unit:
 
     label: str
     held: Callable[[Results], bool]
-    measure: Callable[[Effort], Rows]
+    measure: Callable[[Effort], Iterable[Row]]
 
 
 def timed(task: Task, section: str) -> Unit:
@@ -68,6 +68,20 @@ def memory_unit(case: Case, execution: str) -> Unit:
         f"{case.name} {execution} kept",
         lambda results: all((case.name, execution, name) in results.kept for name in case.builders),
         lambda _: measure_kept(case, execution),
+    )
+
+
+def profile_units() -> Iterator[Unit]:
+    """Every layer whose time has a limit in eager mode."""
+    yield from (profile_unit(case, limited(case)) for case in CASES if limited(case))
+
+
+def profile_unit(case: Case, contenders: Sequence[str]) -> Unit:
+    """Profiles of corrected layers of a case."""
+    return Unit(
+        f"{case.name} {Mode()} profile",
+        lambda results: all((case.name, name) in results.profiles for name in contenders),
+        lambda effort: measure_profile(case, contenders, effort),
     )
 
 
@@ -125,6 +139,7 @@ def chip_unit(mode: Mode) -> Unit:
 SECTIONS: dict[str, Callable[[], Iterator[Unit]]] = {
     LAYERS: layer_units,
     MEMORY: memory_units,
+    PROFILE: profile_units,
     MODELS: model_units,
     SCALE: scale_units,
     PIPELINE: pipeline_units,

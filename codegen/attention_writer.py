@@ -24,7 +24,8 @@ from codegen.attention_stages import (
     AttentionError,
     DerivedStage,
 )
-from codegen.backward import Derived, plain, write_backward
+from codegen.backward import write_backward
+from codegen.backward_text import OWN, Derived
 from codegen.docs import literal
 from codegen.forward import Forward, ForwardWriter
 from codegen.header import header
@@ -246,7 +247,7 @@ class AttentionWriter:
         if derived is None:
             return tuple(lines)
         test = f"if {derived.test}:"
-        (call,) = plain((derived.call,))
+        call = OWN.sub(r"\1", derived.call)
         return (test, f"    corrected: Tensor = {call}", "    return corrected", *lines)
 
     def derive_backward(self, name: str) -> Derived | None:
@@ -321,7 +322,9 @@ class AttentionWriter:
         low.names |= {"q", "k"}
         writer.example = "q"
         low.batch = tuple(x for x in program.site if x not in token.values())
-        low.sizes = SizeCode(self.open_head(stage), {}, {head.size: "q.size(-1)"})
+        low.sizes = SizeCode(
+            self.open_head(stage), {}, {head.size: Value("q.size(-1)", scalar=True)}
+        )
         axes = (BATCH, (token["q"],), (token["k"],))
         found = self.scale(writer, stage.correction.gauge, axes)
         lines = [*found.statements, f"return {found.result}"]
@@ -357,7 +360,7 @@ class AttentionWriter:
     def score_scale(self) -> str:
         """The factor of q·k in the module's terms."""
         stage = self.attention.stages["score", True]
-        shapes = {self.attention.head.size: "self.head_dim"}
+        shapes = {self.attention.head.size: Value("self.head_dim", scalar=True)}
         scale = SizeCode(self.open_head(stage), {}, shapes).number(self.attention.scale)
         return scale.at(Level.UNARY)
 

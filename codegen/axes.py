@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from sympy import Expr
 
@@ -12,6 +13,10 @@ from codegen.values import BATCH, Axis, Level, Value, insert_axes, merge_order, 
 from derive.errors import DerivationError
 from derive.nodes import Letter
 from derive.program import Program
+
+if TYPE_CHECKING:
+    from codegen.backward_windows import Adjoint
+    from codegen.windows import Slid
 
 UNTYPED = ("F.bilinear(", "torch.linalg.")  # torch's own stubs give these no type
 Recogniser = Callable[..., "tuple[Value, bool] | None"]
@@ -58,12 +63,15 @@ class Axes(ABC):
         self.wide = False  # inside a gauge
         self.windowed = False  # inside a window's sum
         self.bounded = False  # inside a gauge's sum that cannot vanish
+        self.reversing = False  # inside a backward pass
         self.names: set[str] = set()
         self.cache: dict[Expr, Value] = {}
         self.shared: set[Expr] = set()
         self.outermost: Expr | None = None
         self.deferred: list[Value] = []
         self.transposed: list[dict[str, str]] = []  # window axes of a transposed convolution
+        self.slid: list[Slid] = []  # the sums that became windows
+        self.adjoints: dict[str, Adjoint] = {}  # the codes of their gradients
 
     @abstractmethod
     def of(self, e: Expr) -> Value:
@@ -110,10 +118,9 @@ class Axes(ABC):
                 position = value.position(axis)
                 place = value.axes.index(axis)
                 axes = (*value.axes[:place], *((x,) for x in axis), *value.axes[place + 1 :])
-                value = value.with_code(
-                    f"torch.unflatten({value.code}, {position}, ({', '.join(sizes)}))", axes
-                )
-                return self.split(value)
+                call = self.helper("_unflatten") if self.reversing else "torch.unflatten"
+                code = f"{call}({value.code}, {position}, ({', '.join(sizes)}))"
+                return self.split(value.with_code(code, axes))
         return value
 
     def arranged(self, value: Value, axes: Sequence[Axis]) -> Value:
@@ -127,18 +134,18 @@ class Axes(ABC):
             for a in ([axis] if not isinstance(axis, tuple) else [(x,) for x in axis])
         ]
         value = self.permuted(value, [a for a in target if a in value.axes])
-        missing = [a for a in target if a not in value.axes]
-        if missing:
+        if len(target) > len(value.axes):
             value = self.expanded(value, target)
-        for place, axis in enumerate(axes):
+        for axis in axes:
             if isinstance(axis, tuple) and len(axis) > 1:
                 start = value.axes.index((axis[0],))
                 left, right = start - len(value.axes), start - len(value.axes) + len(axis) - 1
                 code = f"{value.at(Level.ATOM)}.flatten({left}, {right})"
+                if self.reversing:
+                    code = f"{self.helper('_flatten')}({value.code}, {left}, {right})"
                 value = value.with_code(
                     code, (*value.axes[:start], axis, *value.axes[start + len(axis) :])
                 )
-            del place
         return value
 
     def expanded(self, value: Value, target: Sequence[Axis]) -> Value:
@@ -152,16 +159,8 @@ class Axes(ABC):
         value = insert_axes(value, target)
         sizes = ["-1" if not isinstance(a, tuple) else self.sizes.letter(a[0]).code for a in target]
         if BATCH in target:
-            sizes = (
-                [f"*{value.code}.shape[: {1 - len(target)}]", *sizes[1:]]
-                if len(target) > 1
-                else sizes
-            )
-            value = (
-                value
-                if value.level == Level.ATOM and value.code.isidentifier()
-                else self.assign("value", value)
-            )
+            if not value.code.isidentifier():
+                value = self.assign("value", value)
             sizes[0] = f"*{value.code}.shape[: {1 - len(target)}]"
         return value.with_code(f"{value.at(Level.ATOM)}.expand({', '.join(sizes)})", target)
 
@@ -176,12 +175,9 @@ class Axes(ABC):
             if (a, b) == (-2, -1):
                 return value.with_code(f"{value.at(Level.ATOM)}.mT", axes)
             return value.with_code(f"{value.at(Level.ATOM)}.transpose({a}, {b})", axes)
-        source = [value.position(axis) for axis in axes if axis is not BATCH]
-        goal = list(range(-len(source), 0))
-        keep = [(s, t) for s, t in zip(source, goal, strict=True)]
-        left, right = tuple(s for s, _ in keep), tuple(t for _, t in keep)
-        code = f"{value.at(Level.ATOM)}.movedim({left}, {right})"
-        return value.with_code(code, axes)
+        source = tuple(value.position(axis) for axis in axes if axis is not BATCH)
+        goal = tuple(range(-len(source), 0))
+        return value.with_code(f"{value.at(Level.ATOM)}.movedim({source}, {goal})", axes)
 
     def aligned(self, values: Sequence[Value]) -> tuple[list[Value], tuple[Axis, ...]]:
         """Values that broadcast against each other, and the axes of the result."""

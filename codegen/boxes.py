@@ -8,14 +8,14 @@ so does one that scatters, whose shifted maps a compiler recomputes for each oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from sympy import Expr, Pow
+from sympy import Expr, Mul, Pow
 
 from codegen.calls import Found, factors_of
 from codegen.lower import Lowering
 from codegen.values import Value
-from codegen.windows import Window, arguments, whole_tuple, window
+from codegen.windows import Slid, Window, arguments, every_axis, steps_of, window
 from derive.nodes import Contraction, Delta, Read, reads
 
 
@@ -57,15 +57,17 @@ def window_sum(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Valu
     """
     summed = w.channel is None or w.channel in e.letters
     squares = lowering.assign("squares", on_grid(lowering, e, w))
+    shifted_maps = lowering.wide and kind == "conv" and (summed or len(w.slides) == 3)
+    lowering.slid.append(Slid(e, w, kind, shifted=shifted_maps))
     axes = (*squares.axes[: -len(w.slides)], *((s.out,) for s in w.slides))
     # Outside a gauge the map may be of half precision, in which each addition would round.
     if not lowering.wide:
         return Value(ones_window(lowering, squares, w, kind), axes)
-    if kind == "conv_transpose" or (not summed and len(w.slides) < 3):
+    if shifted_maps:
+        energy = lowering.assign("energy", Value(shifted(lowering, squares, w), axes))
+    else:
         ones = Value(ones_window(lowering, squares, w, kind), axes)
         energy = sheltered(lowering, squares, ones)
-    else:
-        energy = lowering.assign("energy", Value(shifted(lowering, squares, w), axes))
     if not summed or lowering.bounded:
         return energy
     return lowering.assign("wide", Value(f"{lowering.helper('_wide')}({energy.code})", axes))
@@ -83,7 +85,8 @@ def on_grid(lowering: Lowering, e: Contraction, w: Window) -> Value:
                 position += 1
         mapping[read] = Read(read.args[0], *indices)
     lowering.windowed = True
-    value = lowering.of(replaced(e.body, mapping))
+    integrand = Mul(*(f for f in factors_of(e) if not isinstance(f, Delta)))
+    value = lowering.of(replaced(integrand, mapping))
     lowering.windowed = False
     if w.channel not in e.letters:
         return value
@@ -103,34 +106,32 @@ def replaced(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
 # -------------------------------------------------------------- the forms
 def shifted(lowering: Lowering, squares: Value, w: Window) -> str:
     """Sums of shifted maps, as a helper's call."""
-    steps = [
-        [s.stride for s in w.slides],
-        [s.padding for s in w.slides],
-        [s.dilation for s in w.slides],
-    ]
-    kernels = [lowering.sizes.letter(s.kernel).code for s in w.slides]
-    codes = [kernels, *([lowering.sizes.number(e).code for e in axis] for axis in steps)]
-    shown = ", ".join(every_axis(lowering, axis) for axis in codes)
-    return f"{lowering.helper('_box_sum')}({squares.code}, {shown})"
+    stride, padding, dilation, _ = steps_of(lowering, w.slides)
+    steps = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
+    return f"{lowering.helper('_box_sum')}({squares.code}, {steps})"
 
 
-def every_axis(lowering: Lowering, codes: Sequence[str]) -> str:
-    """A tuple with one number an axis: ``self.stride``, or one that is written out."""
-    whole = whole_tuple(lowering, codes) if len(codes) > 1 else None
-    return whole or f"({', '.join(codes)}{',' if len(codes) == 1 else ''})"
+def kernel_of(lowering: Lowering, w: Window) -> str:
+    """The kernel sizes as a tuple."""
+    return every_axis(lowering, [lowering.sizes.letter(s.kernel).code for s in w.slides])
 
 
 def ones_window(lowering: Lowering, squares: Value, w: Window, kind: str) -> str:
     """A convolution with ones, each channel by itself."""
     count = len(w.slides)
-    head = [x for a in squares.axes[:-count] if isinstance(a, tuple) for x in a]
-    groups = lowering.sizes.product([lowering.sizes.letter(x) for x in head]).code if head else None
-    code = squares.code if head else f"{squares.code}.unsqueeze({-count - 1})"
-    kernel = every_axis(lowering, [lowering.sizes.letter(s.kernel).code for s in w.slides])
-    sizes = f"*{kernel}" if kernel.isidentifier() or "(" not in kernel else kernel[1:-1].rstrip(",")
-    ones = f"{squares.code}.new_ones({groups or 1}, 1, {sizes})"
+    groups, ones = ones_of(lowering, squares, w)
+    code = squares.code if groups else f"{squares.code}.unsqueeze({-count - 1})"
     call = f"F.{kind}{count}d({code}, {ones}{arguments(lowering, w.slides, groups)})"
-    return call if head else f"{call}.squeeze({-count - 1})"
+    return call if groups else f"{call}.squeeze({-count - 1})"
+
+
+def ones_of(lowering: Lowering, squares: Value, w: Window) -> tuple[str | None, str]:
+    """The number of channels, ``None`` where they have no axis, and a kernel of ones for each."""
+    head = [x for a in squares.axes[: -len(w.slides)] if isinstance(a, tuple) for x in a]
+    groups = lowering.sizes.product([lowering.sizes.letter(x) for x in head]).code if head else None
+    kernel = kernel_of(lowering, w)
+    sizes = f"*{kernel}" if kernel.isidentifier() or "(" not in kernel else kernel[1:-1].rstrip(",")
+    return groups, f"{squares.code}.new_ones({groups or 1}, 1, {sizes})"
 
 
 def sheltered(lowering: Lowering, squares: Value, window: Value) -> Value:

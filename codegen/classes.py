@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from codegen.backward import Derived, gauge_of, write_backward
+from codegen.backward import write_backward
+from codegen.backward_text import Derived, gauge_of
 from codegen.boundary import Padded, pad_lines, padding_lines
 from codegen.docs import class_doc
 from codegen.forward import Forward, ForwardWriter
@@ -137,6 +138,8 @@ class ClassWriter:
         for name, default in spec.hyperparameters.items():
             found[name] = whole if isinstance(default, tuple) else type(default).__name__
         found |= {p.torch: "Tensor | None" for p in spec.parameters.values() if p.optional}
+        if self.padded is not None:
+            found["_overrun"] = found[self.padded[1]]
         return found | {"radius": "float"}
 
     def calling(

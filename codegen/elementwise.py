@@ -127,14 +127,8 @@ class Elementwise(Axes):
             rest = [f for f in factors if f is not factor]
             if self.general or any(c not in rest for c in counts) or len(set(counts)) < len(counts):
                 continue
-            before = len(self.statements), set(self.names), dict(self.cache), set(self.helpers)
             body = self.split(self.of(factor.body))
-            if all((x,) in body.axes for x in factor.letters):
-                return self.reduced(body, factor.letters, "mean"), [
-                    f for f in rest if f not in counts
-                ]
-            del self.statements[before[0] :]
-            self.names, self.cache, self.helpers = before[1:]
+            return self.reduced(body, factor.letters, "mean"), [f for f in rest if f not in counts]
         return None, factors
 
     def product(self, values: Sequence[Value]) -> Value:

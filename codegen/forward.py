@@ -105,14 +105,15 @@ def input_value(tensor: Tensor, batch: tuple[Letter, ...]) -> Value:
 
 def shape_codes(
     program: Program, batch: tuple[Letter, ...], attributes: Mapping[str, str]
-) -> dict[str, str]:
+) -> dict[str, Value]:
     """Size class → code that reads it off an input."""
-    found: dict[str, str] = {}
+    found: dict[str, Value] = {}
     for tensor in program.inputs:
         value = input_value(tensor, batch)
         for axis in value.axes:
             if isinstance(axis, tuple) and len(axis) == 1 and program.sizes[axis[0].size] is None:
-                found.setdefault(axis[0].size, f"{tensor.name}.shape[{value.position(axis)}]")
+                shape = f"{tensor.name}.shape[{value.position(axis)}]"
+                found.setdefault(axis[0].size, Value(shape, scalar=True))
     # One letter of a composed axis may be left to find: the axis over the other letters.
     for tensor in program.inputs:
         value = input_value(tensor, batch)
@@ -123,8 +124,9 @@ def shape_codes(
             if len(unknown) == 1:
                 code = SizeCode(program, attributes, found)
                 known = code.product([code.size(x.size) for x in axis if x not in unknown])
-                found[unknown[0].size] = (
-                    f"{tensor.name}.shape[{value.position(axis)}] // {known.at(Level.UNARY)}"
+                shape = f"{tensor.name}.shape[{value.position(axis)}]"
+                found[unknown[0].size] = Value(
+                    f"{shape} // {known.at(Level.UNARY)}", level=Level.PRODUCT, scalar=True
                 )
     return found
 
@@ -171,7 +173,9 @@ class ForwardWriter:
         }
         self.singular = False
         self.scale: Value | None = None  # what gauge() has written
+        self.scaled: Value | None = None  # what it scales
         self.place: tuple[int, int] | None = None  # and where
+        self.taken_apart = False  # whether z's composed axes are, where a gauge has parts of them
         self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
 
     def write(self) -> Forward:
@@ -209,6 +213,7 @@ class ForwardWriter:
             value = low.total([z, bias])
             low.statements.append(f"{z.code} = {value.code}")
             z = Value(z.code, value.axes)
+        self.scaled = z
         return z
 
     # -------------------------------------------------------------- gauges
@@ -234,12 +239,41 @@ class ForwardWriter:
         if scale.scalar:
             return self.lowering.product([scale, z])
         low = self.lowering
-        if any(isinstance(a, tuple) and len(a) > 1 for a in z.axes):
-            z = low.split(z)
-        (left, right), axes = low.aligned([z, scale])
+        (left, right), axes = self.beside(z, scale)
         if power != 1:
             right = self.finite(right.with_code(f"{right.at(Level.ATOM)}.pow({power})"))
         return Value(f"{low.helper('_times')}({left.code}, {right.code})", axes)
+
+    def beside(
+        self, z: Value, scale: Value, *others: Value
+    ) -> tuple[list[Value], tuple[Axis, ...]]:
+        """All of them lined up, with the same composed axes or with none.
+
+        A gauge for each group is repeated for the group's units: a compiler that takes sizes as
+        unknown follows that, but not an output that was taken apart. Where nothing is compiled,
+        taking z apart costs less.
+        """
+        low = self.lowering
+        for axis in [a for a in z.axes if isinstance(a, tuple) and len(a) > 1]:
+            if self.taken_apart or [x for x in axis if (x,) in scale.axes] != [axis[0]]:
+                return low.aligned([low.split(z), scale, *others])
+            count = low.sizes.product([low.sizes.letter(x) for x in axis[1:]]).code
+            place = scale.position((axis[0],))
+            scale = scale.with_code(
+                f"{scale.at(Level.ATOM)}.repeat_interleave({count}, {place})",
+                [axis if a == (axis[0],) else a for a in scale.axes],
+            )
+        values = [z, scale, *others]
+        if any(not set(v.axes) <= set(z.axes) for v in values):
+            return low.aligned(values)
+        ordered = [low.permuted(v, [a for a in z.axes if a in v.axes]) for v in values]
+        return [insert_axes(v, z.axes) for v in ordered], z.axes
+
+    def times_plus(self, z: Value, scale: Value, added: Value) -> Value:
+        """Z times a gauge and what is added to that, in z's dtype and one pass."""
+        low = self.lowering
+        (left, right, last), axes = self.beside(z, scale, added)
+        return Value(f"{low.helper('_times_plus')}({left.code}, {right.code}, {last.code})", axes)
 
     def gauge(self, gauge: Expr, wanted: str = "scale") -> Value:
         """The solved gauge in the wide dtype, frozen if it depends on the parameters."""
@@ -321,12 +355,16 @@ class ForwardWriter:
         fixed = [p for d, p in parts if d == 0]
         target = self.program.output.target
         first = low.assign(target, low.of(scaled[0][1]))
+        self.scaled = first
         others = [low.of(p) for _, p in scaled[1:]]
         if len(scaled) == 1:
             # One degree d only: its power of the gauge is simpler than the gauge.
             gauge = gauge ** scaled[0][0]
             scaled = [(1, scaled[0][1])]
         scale = self.gauge(gauge)
+        added = [v for p in fixed if not (v := low.of(p)).scalar]
+        if len(scaled) == len(fixed) == len(added) == 1 and not scale.scalar:
+            return self.times_plus(first, scale, added[0])
         result = self.times(first, scale, scaled[0][0])
         for (degree, _), value in zip(scaled[1:], others, strict=True):
             result = low.total([result, self.times(value, scale, degree)])

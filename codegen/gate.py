@@ -64,7 +64,9 @@ TORCH = words("""
     zeros zeros_like
     """)
 MEMBERS = {
-    "torch": TORCH | words("_C autograd compiler is_autocast_enabled is_grad_enabled"),
+    "torch": TORCH | words("_C autograd compiler is_autocast_enabled is_grad_enabled ops Size"),
+    "torch.ops": frozenset(["aten"]),
+    "torch.ops.aten": frozenset(["_unsafe_view", "convolution_backward"]),
     "torch._C": frozenset(["_are_functorch_transforms_active", "_is_tracing"]),
     "torch.autograd": frozenset(["Function"]),
     "torch.compiler": frozenset(["is_compiling", "is_exporting"]),
@@ -89,7 +91,7 @@ MEMBERS = {
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""
-    add amax append clamp_max clamp_min clone contiguous copy_ count detach device
+    add addcmul_ amax append clamp_max clamp_min clone contiguous copy_ count detach device
     diag_embed dim div double dtype expand expand_as extend float gather half index
     index_add index_put index_select info insert is_complex is_contiguous is_cuda
     is_floating_point is_meta item items keys layout masked_fill mH mT mul nan_to_num
@@ -273,7 +275,7 @@ def check_attribute(
         GateError: If the attribute is not in the tables, is assigned elsewhere than in ``self`` and
             ``ctx``, or a module is used as a value.
     """
-    owner = ast.unparse(node.value) if isinstance(node.value, ast.Name | ast.Attribute) else ""
+    owner = dotted(node.value)
     if not isinstance(node.ctx, ast.Load) and owner not in ("self", "ctx"):
         raise refusal(node, f"`{owner}.{node.attr}` may not be assigned")
     if owner in MEMBERS:
@@ -282,7 +284,7 @@ def check_attribute(
         if f"{owner}.{node.attr}" in MEMBERS and not isinstance(parent, ast.Attribute):
             raise refusal(node, f"the module `{owner}.{node.attr}` may only be read from")
         return
-    if ast.unparse(node.value) == "super()":
+    if is_super(node.value):
         if node.attr != "__init__" or not isinstance(parent, ast.Call):
             raise refusal(node, f"`super().{node.attr}` is not allowed")
         return
@@ -293,6 +295,21 @@ def check_attribute(
     allowed = {"self": own, "ctx": own | CONTEXT}.get(owner, held)
     if node.attr.startswith("__") or node.attr not in allowed:
         raise refusal(node, f"the attribute `{node.attr}` is not allowed")
+
+
+def dotted(node: ast.expr) -> str:
+    """``self.a.b`` of names alone, else nothing; what is read off may be a formula of any depth."""
+    if isinstance(node, ast.Attribute):
+        owner = dotted(node.value)
+        return owner and f"{owner}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def is_super(node: ast.expr) -> bool:
+    """Whether it is ``super()``."""
+    if not isinstance(node, ast.Call) or node.args or node.keywords:
+        return False
+    return isinstance(node.func, ast.Name) and node.func.id == "super"
 
 
 def check_item(node: ast.Subscript) -> None:

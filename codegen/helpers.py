@@ -45,16 +45,40 @@ def _is_transformed() -> bool:
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 ''',
     "_takes_derived": '''
-def _takes_derived(x: Tensor) -> bool:
-    """Whether the derived backward pass serves: in eager mode and under torch.compile.
+def _takes_derived(x: Tensor, *, compiled: bool = True) -> bool:
+    """Whether the derived backward pass serves: in eager mode and, if so said, in compiled code.
 
     Autocast, exporters, forward mode and the transforms of torch.func get plain operations.
     """
     if x.is_meta or torch.is_autocast_enabled(x.device.type):
         return False
     if torch.compiler.is_compiling():
-        return not torch.compiler.is_exporting()
+        return compiled and not torch.compiler.is_exporting()
     return not _is_transformed()
+''',
+    "_flatten": '''
+def _flatten(x: Tensor, first: int, last: int) -> Tensor:
+    """torch.flatten, which cannot be taken over a batch of gradients (is_grads_batched)."""
+    first, end = first + x.dim(), last + x.dim() + 1
+    return x.reshape(*x.shape[:first], math.prod(x.shape[first:end]), *x.shape[end:])
+''',
+    "_unflatten": '''
+def _unflatten(x: Tensor, dim: int, sizes: tuple[int, ...]) -> Tensor:
+    """torch.unflatten, which cannot be taken over a batch of gradients (is_grads_batched)."""
+    return x.reshape(*x.shape[:dim], *sizes, *x.shape[x.dim() + dim + 1 :])
+''',
+    "_add_product": '''
+def _add_product(h: Tensor, x: Tensor, factor: Tensor, sign: int) -> Tensor:
+    """The sum h + sign x factor in x's dtype, in place of h unless a second derivative needs h."""
+    if torch.is_grad_enabled():
+        return torch.addcmul(h, x, factor, value=sign).to(x.dtype)
+    return h.addcmul_(x, factor, value=sign).to(x.dtype)
+''',
+    "_as_output": '''
+def _as_output(x: Tensor) -> Tensor:
+    """The same numbers, of which torch forgets that they are a view: a function may return none."""
+    found: Tensor = torch.ops.aten._unsafe_view(x, x.shape)
+    return found
 ''',
     "_rows": '''
 def _rows(x: Tensor) -> Tensor:
@@ -78,6 +102,13 @@ def _times(z: Tensor, scale: Tensor) -> Tensor:
     if z.dtype in (torch.float16, torch.bfloat16):
         return (z * scale.float()).to(z.dtype)
     return z * scale.to(z.dtype)
+''',
+    "_times_plus": '''
+def _times_plus(z: Tensor, scale: Tensor, added: Tensor) -> Tensor:
+    """The product and what is added to it in z's dtype, rounded once."""
+    if z.dtype in (torch.float16, torch.bfloat16):
+        return torch.addcmul(added.float(), z.float(), scale.float()).to(z.dtype)
+    return torch.addcmul(added.to(z.dtype), z, scale.to(z.dtype))
 ''',
     "_no_autocast": '''
 def _no_autocast(x: Tensor) -> torch.autocast:
@@ -120,10 +151,11 @@ def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:
 def _gather(x: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
     """Elements x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
     sizes = x.shape[-len(indices) :]
-    pairs = list(zip(indices, sizes, strict=True))
-    inside = torch.stack([(i >= 0) & (i < size) for i, size in pairs]).all(0)
-    clamped = tuple(i.clamp(0, size - 1) for i, size in pairs)
-    return x[(..., *clamped)].masked_fill(~inside, 0)
+    clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes, strict=True))
+    picked = x[(..., *clamped)]
+    for index, size in zip(indices, sizes, strict=True):
+        picked = picked.masked_fill((index < 0) | (index >= size), 0)
+    return picked
 ''',
     "_window_sum": '''
 def _window_sum(x: Tensor, size: int, step: int) -> Tensor:
@@ -147,6 +179,27 @@ def _box_sum(
         x = F.pad(x, [n for n in reversed(padding) for _ in range(2)])
     for size, step, gap in zip(kernel_size[::-1], stride[::-1], dilation[::-1], strict=True):
         x = _window_sum(x, size, gap)[..., ::step].movedim(-1, -len(kernel_size))
+    return x
+''',
+    "_box_adjoint": '''
+def _box_adjoint(
+    x: Tensor,
+    shape: torch.Size,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """The adjoint of _box_sum, for maps whose last axes have this shape: every sum spread out."""
+    for axis in range(-1, -1 - len(kernel_size), -1):
+        size, step, gap = kernel_size[axis], stride[axis], dilation[axis]
+        reach = gap * (size - 1)
+        unread = (shape[axis] + 2 * padding[axis] - reach - 1) % step
+        if step > 1:
+            x = F.pad(x.unsqueeze(-1), [0, step - 1]).flatten(-2)
+        before = reach - padding[axis]
+        x = F.pad(x, [before, before + unread - (step - 1)])
+        x = _window_sum(x, size, gap).movedim(-1, -len(kernel_size))
     return x
 ''',
     "_as_tuple": '''
@@ -194,12 +247,13 @@ def _resolve_padding(
     return [n for pair in reversed(ends) for n in pair], (0,) * len(ends)
 ''',
 }
-NEEDS_MATH = ("_inverse_root",)
+NEEDS_MATH = ("_flatten", "_inverse_root")
 NEEDS: dict[str, tuple[str, ...]] = {
     "_wide": ("_wide_dtype",),
     "_energy": ("_wide_dtype", "_is_transformed"),
     "_takes_derived": ("_is_transformed",),
     "_box_sum": ("_window_sum",),
+    "_box_adjoint": ("_window_sum",),
 }
 """What a helper calls itself."""
 

@@ -149,12 +149,14 @@ def generate(spec: LayerSpec, *, general: bool = False) -> LayerSource:
 def render(spec: LayerSpec, contexts: list[ClassContext], helpers: set[str]) -> str:
     """Fill the template; every key that it uses is given and every key given is used."""
     code = helper_code(helpers)
-    body = "\n".join([*code, *(line for c in contexts for line in (*c.reset, *c.forward, *c.init))])
+    passes = [d for c in contexts for d in c.derived]
+    lines = [line for c in contexts for line in (*c.reset, *c.forward, *c.init)]
+    lines += [line for d in passes for line in (*d.gauge_body, *d.forward, *d.backward)]
+    body = "\n".join([*code, *lines])
     imports = []
     if "math." in body or helpers & set(NEEDS_MATH):
         imports += ["import math"]
-    derived = any(c.derived for c in contexts)
-    if derived:
+    if passes:
         imports += ["from typing import Any"]
     imports += ["", "import torch"] if imports else ["import torch"]
     if "F." in body:

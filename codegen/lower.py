@@ -84,7 +84,11 @@ class Lowering(Reading):
 
     # -------------------------------------------------------------- sums
     def contraction(self, e: Contraction, bias: Value | None) -> tuple[Value, bool]:
-        """A sum over letters; the flag says whether the bias went into it."""
+        """A sum over letters; the flag says whether the bias went into it.
+
+        Raises:
+            DerivationError: If it runs over leading axes in no recognised form.
+        """
         for recogniser in self.recognisers:
             before = len(self.statements), set(self.names), dict(self.cache), set(self.helpers)
             found = recogniser(self, e, bias)
@@ -101,6 +105,8 @@ class Lowering(Reading):
         values = [self.of(f) for f in factors if f not in numbers]
         scale = [self.sizes.number(Mul(*numbers))] if numbers else []
         repeats = [x for x in e.letters if not any(x in v.letters for v in values)]
+        if e.body.free_symbols & set(repeats):
+            raise DerivationError("the leading axes are summed in recognised forms alone")
         scale += [self.sizes.letter(x) for x in repeats]
         letters = [x for x in e.letters if x not in repeats]
         value = self.summed(values, letters)

@@ -28,11 +28,11 @@ class SizeCode:
     Args:
         program: The layer.
         attributes: Name of an argument or hyperparameter → its code, e.g. ``self.stride``.
-        shapes: Size class → code that reads it off an input, e.g. ``x.shape[-1]``.
+        shapes: Size class → what reads it off an input, e.g. ``x.shape[-1]``.
     """
 
     def __init__(
-        self, program: Program, attributes: Mapping[str, str], shapes: Mapping[str, str]
+        self, program: Program, attributes: Mapping[str, str], shapes: Mapping[str, Value]
     ) -> None:
         """Keep the tables."""
         self.program = program
@@ -49,7 +49,7 @@ class SizeCode:
         if tree is None:
             if size not in self.shapes:
                 raise DerivationError(f"the size of `{size}` cannot be read off any input")
-            return Value(self.shapes[size], scalar=True)
+            return self.shapes[size]
         return self.tree(tree)
 
     def letter(self, letter: Letter) -> Value:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sympy
-from sympy import Expr, Integer, Mul
+from sympy import Expr, Integer
 
 from codegen.boxes import window_sum
 from codegen.calls import Found, bias_code, factors_of, flattened
 from codegen.lower import Lowering
 from codegen.values import BATCH, Axis, Value
 from codegen.windows import (
+    Slid,
     Slide,
     Steps,
     Window,
@@ -61,13 +62,14 @@ def transposed(lowering: Lowering, e: Contraction) -> tuple[Window, set[Letter]]
             axes.append(parts)
     if (
         len(ordered) != len(slides)
+        or len(ordered) > 3
         or len(plain) > 2
         or not plain
         or axes[-len(ordered) :] != [(s.axis,) for s in ordered]
     ):
         return None
     group = plain[0] if len(plain) == 2 else None
-    if group is not None and group in bound:
+    if group is not None and (axes[-len(ordered) - 1] != tuple(plain) or group in bound):
         return None
     return Window(image, tuple(axes), tuple(ordered), group, plain[-1]), bound
 
@@ -121,7 +123,7 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
     """Σ_ckq [p + padding = stride q + dilation k] W[c, o, k] x[n, c, q] = F.conv_transposeNd."""
     if lowering.wide:
         return None
-    e = flattened(e)
+    total, e = e, flattened(e)
     found = transposed(lowering, e)
     rest = [f for f in factors_of(e) if not isinstance(f, Delta)]
     weight, image = weight_and_image(lowering, rest)
@@ -150,6 +152,7 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
         }
         for s in w.slides
     ]
+    lowering.slid.append(Slid(total, w, "conv_transpose", (weight.tensor, matrix.code), groups))
     call = f"F.conv_transpose{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
     batch = (BATCH,) if BATCH in w.axes else ()
     return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
@@ -161,12 +164,10 @@ def transposed_box(lowering: Lowering, e: Contraction, bias: Value | None) -> Fo
     if found is None:
         return None
     w, bound = found
-    rest = [f for f in factors_of(e) if not isinstance(f, Delta)]
     if len(reads(e.body)) != 1 or bound - {
         w.channel,
         *(s.kernel for s in w.slides),
         *(s.axis for s in w.slides),
     }:
         return None
-    body = Contraction(Mul(*rest), *e.letters)
-    return window_sum(lowering, body, w, "conv_transpose"), False
+    return window_sum(lowering, e, w, "conv_transpose"), False

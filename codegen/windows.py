@@ -95,6 +95,8 @@ def size_fits(lowering: Lowering, s: Slide, expected: Callable[[int, int, Steps]
         sizes[s.axis.size] = generator.randint(8, 40)
         if not complete_sizes(lowering, sizes, symbols, skip=s.out.size):
             return False
+        if s.kernel.size not in sizes:
+            return False  # it waits for the size that is asked about
         number = {sympy.Symbol(n, integer=True): v for n, v in symbols.items()}
         given = (s.stride, s.dilation, s.padding, s.output_padding)
         steps = Steps(*(int(x.xreplace(number)) for x in given))
@@ -204,6 +206,47 @@ class Window:
     channel: Letter | None
 
 
+@dataclass(frozen=True)
+class Slid:
+    """A sum that a window computes.
+
+    Attributes:
+        total: The sum.
+        window: What it reads.
+        kind: "conv" or "conv_transpose".
+        weight: The parameter, with its code; ``None``: ones.
+        groups: The code of the number of groups, or ``None``.
+        shifted: Whether shifted maps are added instead.
+    """
+
+    total: Contraction
+    window: Window
+    kind: str
+    weight: tuple[str, str] | None = None
+    groups: str | None = None
+    shifted: bool = False
+
+
+def every_axis(lowering: Lowering, codes: Sequence[str]) -> str:
+    """A tuple with one number an axis: ``self.stride``, or one that is written out."""
+    whole = whole_tuple(lowering, codes) if len(codes) > 1 else None
+    return whole or f"({', '.join(codes)}{',' if len(codes) == 1 else ''})"
+
+
+def steps_of(lowering: Lowering, slides: Sequence[Slide]) -> tuple[str, str, str, str]:
+    """Stride, padding, dilation and output padding, each as a tuple."""
+    steps = (
+        [s.stride for s in slides],
+        [s.padding for s in slides],
+        [s.dilation for s in slides],
+        [s.output_padding for s in slides],
+    )
+    stride, padding, dilation, more = (
+        every_axis(lowering, [lowering.sizes.number(e).code for e in axis]) for axis in steps
+    )
+    return stride, padding, dilation, more
+
+
 def window(lowering: Lowering, read: Read, bound: set[Letter]) -> Window | None:
     """A read such as x[n, (g, c), stride*p + dilation*k - padding], taken apart."""
     program = lowering.program
@@ -256,7 +299,7 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     kernels = tuple((s.kernel,) for s in w.slides)
     matrix = lowering.read(weight)
     if w.channel not in bound:
-        return depthwise(lowering, w, matrix, bound, bias)
+        return depthwise(lowering, e, w, matrix, bias)
     if len(matrix.axes) != len(kernels) + 2 or matrix.axes[1:] != ((w.channel,), *kernels):
         return None
     outer = matrix.axes[0]
@@ -269,26 +312,29 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     source = lowering.values[image.tensor]
     options = arguments(lowering, w.slides, groups)
     call = f"F.conv{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
+    lowering.slid.append(Slid(e, w, "conv", (weight.tensor, matrix.code), groups))
     batch = (BATCH,) if BATCH in w.axes else ()
     return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
 
 
 def depthwise(
-    lowering: Lowering, w: Window, matrix: Value, bound: set[Letter], bias: Value | None
+    lowering: Lowering, e: Contraction, w: Window, matrix: Value, bias: Value | None
 ) -> Found:
     """Σ_k W[o, k] x[n, o, stride p + dilation k - padding]: one kernel and group a channel."""
     kernels = tuple((s.kernel,) for s in w.slides)
-    if w.group is not None or w.channel is None or bound != {s.kernel for s in w.slides}:
+    if w.group is not None or w.channel is None or {*e.letters} != {s.kernel for s in w.slides}:
         return None
     outer: Axis = (w.channel,)
     if matrix.axes != (outer, *kernels):
         return None
     source = lowering.values[w.read.tensor]
     argument, used = bias_code(lowering, matrix.code, bias, outer)
-    call = (
-        f"F.conv{len(kernels)}d({source.code}, {matrix.code}.unsqueeze(1){argument}"
-        f"{arguments(lowering, w.slides, lowering.sizes.letter(w.channel).code)})"
-    )
+    groups, kernel = lowering.sizes.letter(w.channel).code, f"{matrix.code}.unsqueeze(1)"
+    options = arguments(lowering, w.slides, groups)
+    call = f"F.conv{len(kernels)}d({source.code}, {kernel}{argument}{options})"
+    weight, _ = weight_and_image(lowering, factors_of(e))
+    assert weight is not None
+    lowering.slid.append(Slid(e, w, "conv", (weight.tensor, kernel), groups))
     batch = (BATCH,) if BATCH in w.axes else ()
     return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
 

@@ -22,8 +22,9 @@ from derive.formula import formula
 from derive.fractions import cancel
 from derive.nodes import Letter, reads, size_symbol
 from derive.normal import inline, normal
+from derive.points import complete_sizes, random_sizes, random_tensors
 from derive.program import Program, Tensor
-from derive.rank import complete_sizes, random_sizes, random_tensors, unchanged_by_scale
+from derive.rank import unchanged_by_scale
 from derive.resolve import resolve
 from derive.spec import LayerSpec, Parameter
 from derive.structure import Structure, classify, constant_mean, is_diagonal, named, on_diagonal

@@ -18,11 +18,18 @@ class Step(Function):
 
     @classmethod
     def eval(cls, argument: Expr) -> Expr | None:
-        """Canonical sign: Step(-a) = 1 - Step(a), which holds but on the measure-zero set a = 0."""
+        """Canonical sign, without factors that are positive: Step(-a) = 1 - Step(a).
+
+        Both hold but on the measure-zero set where a or a square is 0.
+        """
         if argument.is_positive:
             return Integer(1)
         if argument.is_nonpositive:
             return Integer(0)
+        factors = sympy.Mul.make_args(argument)
+        signed = [f for f in factors if not (f.is_positive or is_square(f))]
+        if len(signed) < len(factors):
+            return cls(sympy.Mul(*signed))
         if argument.could_extract_minus_sign():
             return Integer(1) - cls(-argument)
         return None
@@ -99,6 +106,12 @@ class maximum(Function):  # noqa: N801 - printed name
         """Step function of the winner."""
         a, b = self.args
         return Step(a - b) if argindex == 1 else Step(b - a)
+
+
+def is_square(e: Expr) -> bool:
+    """Whether it is a square, and 0 at almost no point."""
+    even = isinstance(e, sympy.Pow) and bool(e.exp.is_even)
+    return even and not e.base.has(Step, relu, maximum)
 
 
 FUNCTIONS: dict[str, Any] = {

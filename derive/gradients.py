@@ -113,10 +113,10 @@ class _Deriver:
         steps, kept = [self.adjoint], None
         indirect = {name: self.indirect(name) for name in sources}
         if any(value != 0 for value in indirect.values()):
-            inner, kept, local = self.inner(direct, sources)
-            steps += [*local, inner]
-            for step in local:
-                direct[self.local_of] = step.read
+            source, inner, kept = self.inner(direct, sources)
+            local = Step(self.names[LOCAL], self.own(source), direct[source])
+            steps += [local, inner]
+            direct[source] = local.read
         gradients = {
             name: Step(f"d{name}", self.own(name), expand(direct[name] + indirect.get(name, 0)))
             for name in direct
@@ -132,15 +132,8 @@ class _Deriver:
         )
 
     def own(self, name: str) -> tuple[Letter, ...]:
-        """The letters of a tensor's element.
-
-        Raises:
-            DerivationError: If it has an axis twice, so that they do not name one element.
-        """
-        letters = self.program.tensors[name].letters
-        if len(set(letters)) < len(letters):
-            raise DerivationError(f"`{name}` has two axes of one letter")
-        return letters
+        """The letters of a tensor's element."""
+        return distinct_letters(self.program, name)
 
     # ------------------------------------------------------------------ the three terms
     def direct(self, name: str) -> Expr:
@@ -160,36 +153,25 @@ class _Deriver:
 
     def summed(self, weight: Expr, e: Expr, name: str, letters: tuple[Letter, ...]) -> Expr:
         """Σ over letters of weight · ∂e/∂T[m], at m named as T's own letters."""
-        if not reads(e, name):
-            return Integer(0)
-        rules = Differentiator(self.program, self.program.tensors[name])
-        fresh = {x: x.fresh() for x in letters}
-        body = substitute(normal(weight * rules.of(e)), fresh)
-        at = dict(zip(rules.element, self.own(name), strict=True))
-        total = normal(contract(substitute(body, at), list(fresh.values())))
-        return normal(_on_support(total, name, self.own(name)))
+        return pullback(self.program, weight, e, name, letters)
 
     # ------------------------------------------------------------------ Σ_i u_i A_i
     def inner(
         self, direct: Mapping[str, Expr], sources: list[str]
-    ) -> tuple[Step, Step | None, list[Step]]:
-        """``a``, the part A where it has to be kept, and the step that ``a`` reads else."""
+    ) -> tuple[str, Step, Step | None]:
+        """The source whose direct part gets a name, ``a``, and the part A if it is kept."""
         name = self.names[INNER]
         units = [x for x in self.letters if x not in self.site]
         for source in sources:
-            found = self.by_homogeneity(source, direct[source], units)
-            if found is not None:
-                value, local = found
-                self.local_of = source
-                return Step(name, self.site, value), None, [local]
+            value = self.by_homogeneity(source, direct[source], units)
+            if value is not None:
+                return source, Step(name, self.site, value), None
         kept = Step(self.program.output.target, self.letters, self.scaled)
         fresh = {x: x.fresh() for x in units}
         body = substitute(self.adjoint.read * kept.read, fresh)
-        return Step(name, self.site, contract(body, list(fresh.values()))), kept, []
+        return sources[0], Step(name, self.site, contract(body, list(fresh.values()))), kept
 
-    def by_homogeneity(
-        self, source: str, local: Expr, units: list[Letter]
-    ) -> tuple[Expr, Step] | None:
+    def by_homogeneity(self, source: str, local: Expr, units: list[Letter]) -> Expr | None:
         """``a`` by Euler's identity in one tensor, shown equal to Σ_i u_i A_i; else ``None``."""
         own = self.own(source)
         if not set(self.site) <= set(own) or not units or not _of_one_site(local, self.site):
@@ -212,7 +194,42 @@ class _Deriver:
             normal(substitute(self.adjoint.read * self.scaled, across)), list(across.values())
         )
         written = inline(value, {step.name: (own, local)})
-        return (value, step) if vanishes(normal(written) - whole) else None
+        return value if vanishes(normal(written) - whole) else None
+
+
+def pullback(
+    program: Program, weight: Expr, e: Expr, name: str, letters: tuple[Letter, ...]
+) -> Expr:
+    """Σ over letters of weight · ∂e/∂T[m], at m named as T's own letters.
+
+    Args:
+        program: The layer, its intermediate lines read like inputs.
+        weight: What the derivative is summed with.
+        e: An expression in the letters.
+        name: The tensor T.
+        letters: The letters to sum over.
+    """
+    if not reads(e, name):
+        return Integer(0)
+    rules = Differentiator(program, program.tensors[name])
+    own = distinct_letters(program, name)
+    fresh = {x: x.fresh() for x in letters}
+    body = substitute(normal(weight * rules.of(e)), fresh)
+    at = dict(zip(rules.element, own, strict=True))
+    total = normal(contract(substitute(body, at), list(fresh.values())))
+    return normal(_on_support(total, name, own))
+
+
+def distinct_letters(program: Program, name: str) -> tuple[Letter, ...]:
+    """The letters of a tensor's element.
+
+    Raises:
+        DerivationError: If it has an axis twice, so that they do not name one element.
+    """
+    letters = program.tensors[name].letters
+    if len(set(letters)) < len(letters):
+        raise DerivationError(f"`{name}` has two axes of one letter")
+    return letters
 
 
 def _names(program: Program) -> dict[str, str]:

@@ -4,201 +4,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sympy import Add, Expr, Pow, log, preorder_traversal
+from sympy import Expr, Function
 
-from derive import grammar as g
 from derive.errors import DerivationError
-from derive.evaluate import Array, Evaluator, evaluate_size, run_program
+from derive.evaluate import Array, Evaluator, Float64
 from derive.functions import Step, maximum, relu
-from derive.nodes import Contraction, Letter, TokenRead, letters_in, reads
+from derive.nodes import Contraction, Letter, letters_in, reads
+from derive.points import (
+    crowded_point,
+    hyper_values,
+    missed_points,
+    random_point,
+    random_sizes,
+    random_tensors,
+    scaled_point,
+    with_lines,
+    with_parameters,
+)
 from derive.program import Program
 
 # A relative difference that rounding cannot make; it only ever decides that two things differ.
 WITNESS = 1e-6
-FEW_ELEMENTS = 10**4
-MOST_ELEMENTS = 10**7
-PATIENCE = 300
 SCALES = (1.0, 0.25, 0.0625)
-# Draws of which the one is taken where the units are many.
-CROWDED = 100
+# Draws that have to agree that K(s,s) is 0: all units of a function that is flat may be off in one.
+REDRAWS = 8
 # A tower of powers overflows at random points; an infinite or undefined value shows nothing.
 QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignore"}
-
-
-def random_sizes(
-    program: Program, rng: np.random.Generator, low: int = 1, high: int = 5
-) -> tuple[dict[str, int], dict[str, Any]]:
-    """Sizes that fit together, and values for hyperparameters and constructor arguments.
-
-    Args:
-        program: The layer.
-        rng: Source of randomness.
-        low: The least size that is drawn.
-        high: The largest; what a computed size depends on is drawn larger.
-
-    Raises:
-        DerivationError: If no fitting sizes are found.
-    """
-    for attempt in range(500):
-        symbols = {k: v for k, v in hyper_values(program).items()}
-        sizes: dict[str, int] = {}
-        wide = {
-            n.letter
-            for t in program.sizes.values()
-            if t is not None
-            for n in g.nodes(t)
-            if isinstance(n, g.SizeOf)
-        }
-        for size, tree in program.sizes.items():
-            if tree is None:
-                sizes[size] = int(rng.integers(low, high + (6 if size in wide else 0) + 1))
-            elif isinstance(tree, g.Name) and tree.name not in program.spec.hyperparameters:
-                key = tree.name if tree.element is None else f"{tree.name}[{tree.element}]"
-                # As wide as an input's axis, if a computed size depends on it.
-                most = high + (6 if size in wide else 0)
-                symbols.setdefault(key, int(rng.integers(low, most + 1)))
-        for tree in program.sizes.values():
-            if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
-                top = tree.arguments[0]
-                factor = 1
-                for node in g.nodes(tree.arguments[1]):
-                    if isinstance(node, g.SizeOf):
-                        inner = program.sizes[node.letter]
-                        if isinstance(inner, g.Name):
-                            key = (
-                                inner.name
-                                if inner.element is None
-                                else f"{inner.name}[{inner.element}]"
-                            )
-                            symbols.setdefault(key, int(rng.integers(low, high + 1)))
-                            factor *= int(symbols[key])
-                symbols.setdefault(top.name, factor * int(rng.integers(1, 4)))
-        fitting = complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values())
-        # Small ones are tried at once, large ones only where no others fit.
-        most = FEW_ELEMENTS if attempt < PATIENCE else MOST_ELEMENTS
-        if fitting and elements(program, sizes) <= most:
-            return sizes, symbols
-    raise DerivationError(
-        "no sizes found that fit the formulas in [sizes] and that a layer can be tried at; "
-        "lower the sizes and defaults that are plain numbers"
-    )
-
-
-def elements(program: Program, sizes: Mapping[str, int]) -> int:
-    """The elements of the largest tensor, or of the self-kernel K(s,s) if those are more."""
-    shapes = [tensor.letters for tensor in program.tensors.values()]
-    shapes.append((*program.output.letters, *program.unit))
-    return max(math.prod(sizes[x.size] for x in letters) for letters in shapes)
-
-
-def complete_sizes(program: Program, sizes: dict[str, int], symbols: dict[str, Any]) -> bool:
-    """Fill in computed sizes; false if one cannot be found or a composed size does not divide."""
-    pending = [s for s in program.sizes if s not in sizes]
-    while pending:
-        for size in pending:
-            tree = program.sizes[size]
-            assert tree is not None
-            try:
-                sizes[size] = evaluate_size(tree, sizes, symbols)
-            except KeyError:
-                continue
-            except ZeroDivisionError:
-                return False
-            break
-        else:
-            return False
-        pending.remove(size)
-    for tree in program.sizes.values():
-        if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
-            whole = evaluate_size(tree.arguments[0], sizes, symbols)
-            part = evaluate_size(tree.arguments[1], sizes, symbols)
-            if part <= 0 or whole % part:
-                return False
-    return True
-
-
-def hyper_values(program: Program) -> dict[str, Any]:
-    """The defaults of the hyperparameters, tuples taken apart."""
-    values: dict[str, Any] = {}
-    for name, value in program.spec.hyperparameters.items():
-        if isinstance(value, tuple):
-            values.update({f"{name}[{k}]": v for k, v in enumerate(value)})
-        elif not isinstance(value, bool):
-            values[name] = value
-    return values
-
-
-def random_tensors(
-    program: Program, sizes: dict[str, int], rng: np.random.Generator
-) -> dict[str, Any]:
-    """Normal random inputs and parameters over logical axes; tokens uniform in their range.
-
-    What stands alone under a root or a logarithm, as a given variance does, is positive.
-    """
-    tensors: dict[str, Any] = {}
-    for tensor in (*program.inputs, *program.parameters):
-        shape = tuple(sizes[x.size] for x in tensor.letters)
-        if tensor.kind == "token":
-            tensors[tensor.name] = rng.integers(0, token_range(program, tensor.name, sizes), shape)
-        else:
-            values = rng.standard_normal(shape)
-            if tensor.kind == "input" and needs_positive(program, tensor.name):
-                values = np.abs(values)
-            tensors[tensor.name] = values
-    return tensors
-
-
-def needs_positive(program: Program, name: str) -> bool:
-    """Whether an input stands alone under a root or a logarithm, as a given variance does."""
-    for line in program.lines:
-        for node in preorder_traversal(line.value):
-            root = isinstance(node, Pow) and node.exp.is_Rational and not node.exp.is_Integer
-            if root or isinstance(node, log):
-                terms = Add.make_args(node.args[0])
-                if any(isinstance(t, type(r)) and t == r for t in terms for r in reads(t, name)):
-                    return True
-    return False
-
-
-def token_range(program: Program, name: str, sizes: dict[str, int]) -> int:
-    """The size of the smallest axis that a token input indexes."""
-    found = []
-    for line in program.lines:
-        # The unknown of an ansatz is no tensor of the layer, and no token indexes it.
-        for read in (r for r in reads(line.value) if r.tensor in program.tensors):
-            for axis, index in zip(program.tensors[read.tensor].letters, read.indices, strict=True):
-                if isinstance(index, TokenRead) and index.tensor == name:
-                    found.append(sizes[axis.size])
-    return min(found, default=1)
-
-
-def random_point(
-    program: Program, rng: np.random.Generator, low: int = 1, high: int = 5
-) -> Evaluator:
-    """An evaluator at random sizes and values that knows every line's value too."""
-    sizes, symbols = random_sizes(program, rng, low, high)
-    return with_lines(program, Evaluator(sizes, random_tensors(program, sizes, rng), symbols))
-
-
-def crowded_point(program: Program, rng: np.random.Generator) -> Evaluator:
-    """A point at which the units are many and all else is small: there K(s,s) loses rank first."""
-    units = {x.size for x in program.unit}
-
-    def crowding(drawn: tuple[dict[str, int], dict[str, Any]]) -> float:
-        return math.prod(v if k in units else 1 / v for k, v in drawn[0].items())
-
-    sizes, symbols = max((random_sizes(program, rng) for _ in range(CROWDED)), key=crowding)
-    return with_lines(program, Evaluator(sizes, random_tensors(program, sizes, rng), symbols))
-
-
-def with_lines(program: Program, evaluator: Evaluator) -> Evaluator:
-    """The evaluator with every line's value among its tensors."""
-    tensors = {**evaluator.tensors, **run_program(program, evaluator)}
-    return Evaluator(evaluator.sizes, tensors, evaluator.symbols, evaluator.field)
 
 
 @np.errstate(**QUIET)
@@ -223,11 +58,7 @@ def witness_parameters(program: Program, expression: Expr) -> bool:
     except DerivationError:
         # An ansatz's unknown has no value: nothing can be shown.
         return False
-    moved = {t.name: first.tensors[t.name] for t in program.inputs}
-    for t in program.parameters:
-        moved[t.name] = np.asarray(rng.standard_normal(first.tensors[t.name].shape))
-    second = with_lines(program, Evaluator(first.sizes, moved, first.symbols))
-    return _differ(program, expression, first, second)
+    return _differ(program, expression, first, with_parameters(program, first, rng))
 
 
 @np.errstate(**QUIET)
@@ -251,48 +82,90 @@ def _differ(program: Program, expression: Expr, first: Evaluator, second: Evalua
 
 @np.errstate(**QUIET)
 def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> str:
-    """Why K(s,s) cannot be inverted at some sizes, or ``""`` if it always can at random points."""
+    """Why K(s,s) cannot be inverted at some sizes, or ``""`` if it always can at random points.
+
+    A site where K(s,s) is 0 whatever the parameters are, as where no window reaches, has no gauge
+    and says nothing about the others.
+    """
     rng = np.random.default_rng(20251222)
     points = (random_point(program, rng) for _ in range(instances))
-    for point in itertools.chain(points, (crowded_point(program, rng) for _ in range(2))):
-        width = int(np.prod([point.sizes[x.size] for x in program.unit]))
-        ranks: list[int] = []
-        # A rank that is full at one point is full at almost all, if K is analytic. Where functions
-        # saturate, or numbers are too large, a smaller point of the same sizes shows what this one
-        # cannot; but where a function is flat, its units are off at almost all points nearby.
-        for scale in SCALES[:1] if self_kernel.has(Step, relu, maximum) else SCALES:
-            rank = least_rank(program, self_kernel, scaled_point(program, point, scale), width)
-            ranks += [] if rank is None else [rank]
-            if rank == width:
-                break
-        if not ranks:
+    crowded = (crowded_point(program, rng) for _ in range(2))
+    for point in itertools.chain(points, crowded, missed_points(program, rng)):
+        ranks = largest_ranks(program, self_kernel, point)
+        if ranks is None:
             return "K(s,s) overflows at random points, so its rank is not known"
-        if max(ranks) < width:
-            where = ", ".join(f"size({k})={v}" for k, v in sorted(point.sizes.items()))
+        width = math.prod(point.sizes[x.size] for x in program.unit)
+        if (ranks == 0).any():
+            ranks = np.where(always_zero(program, self_kernel, point, rng), width, ranks)
+        if ranks.min() < width:
+            numbers = {k: point.symbols[k] for k in hyper_values(program)}
+            named = {f"size({k})": v for k, v in sorted(point.sizes.items())} | numbers
             return (
-                f"K(s,s) has rank {max(ranks)} < {width} at random points (e.g. {where}): "
-                "no Λ makes it c·I"
+                f"K(s,s) has rank {ranks.min()} < {width} at random points (e.g. "
+                f"{', '.join(f'{k}={v}' for k, v in named.items())}): no Λ makes it c·I"
             )
     return ""
 
 
-def scaled_point(program: Program, point: Evaluator, scale: float) -> Evaluator:
-    """The point with its inputs and parameters times a factor."""
-    given = {t.name: t.kind for t in (*program.inputs, *program.parameters)}
-    tensors = {
-        name: point.tensors[name] * (1 if kind == "token" else scale)
-        for name, kind in given.items()
-    }
-    return with_lines(program, Evaluator(point.sizes, tensors, point.symbols))
+class OneSided(Float64):
+    """Float64 in which a function that is flat somewhere stays on the side where it was first.
+
+    What is evaluated is analytic then, and agrees with the layer around the first point.
+    """
+
+    def __init__(self, sides: list[Array] | None = None) -> None:
+        """Note the sides, or take them one after the other in the order of an earlier run."""
+        self.noted: list[Array] = []
+        self.sides = None if sides is None else iter(sides)
+
+    def function(self, node: Function, arguments: Sequence[Array]) -> Array:
+        """A function of the notation; steps, relu and max on their side."""
+        if not isinstance(node, Step | relu | maximum):
+            return super().function(node, arguments)
+        a, b = (*arguments, np.zeros(()))[:2]
+        side = np.asarray(a > b) if self.sides is None else next(self.sides)
+        self.noted.append(side)
+        return np.where(side, *((1.0, 0.0) if isinstance(node, Step) else (a, b)))
 
 
-def least_rank(program: Program, self_kernel: Expr, point: Evaluator, width: int) -> int | None:
-    """The smallest rank of K(s,s) over the sites of a point; ``None`` if it overflows."""
+def largest_ranks(program: Program, self_kernel: Expr, point: Evaluator) -> Array | None:
+    """The rank of K(s,s) at each site of a point; ``None`` if it overflows.
+
+    A rank that an analytic K has at one point it has at almost all. Where functions saturate, or
+    numbers are too large, a smaller point of the same sizes shows what this one cannot; but what is
+    off because a function is flat there is off at almost all points nearby, and stays off.
+    """
+    width = math.prod(point.sizes[x.size] for x in program.unit)
+    found, field = None, OneSided()
+    for scale in SCALES:
+        ranks = site_ranks(program, self_kernel, scaled_point(program, point, scale, field))
+        if ranks is not None:
+            found = ranks if found is None else np.maximum(found, ranks)
+            if (found == width).all():
+                break
+        field = OneSided(None if found is None else field.noted)
+    return found
+
+
+def always_zero(
+    program: Program, self_kernel: Expr, point: Evaluator, rng: np.random.Generator
+) -> Array:
+    """Which sites of a point have K(s,s) = 0 under other parameters too."""
+    ranks = []
+    for _ in range(REDRAWS):
+        other = with_parameters(program, point, rng)
+        ranks += [largest_ranks(program, self_kernel, other)]
+    return np.asarray(np.all([r == 0 for r in ranks if r is not None], axis=0))
+
+
+def site_ranks(program: Program, self_kernel: Expr, point: Evaluator) -> Array | None:
+    """The rank of K(s,s) at each site of a point, as it is; ``None`` if it overflows."""
+    width = math.prod(point.sizes[x.size] for x in program.unit)
     letters = (*program.site, *program.unit, *(x.primed for x in program.unit))
     kernel = point.array(self_kernel, letters).reshape(-1, width, width)
     if not np.isfinite(kernel).all():
         return None
-    return min(int(np.linalg.matrix_rank(equilibrated(k), hermitian=True)) for k in kernel)
+    return np.array([np.linalg.matrix_rank(equilibrated(k), hermitian=True) for k in kernel])
 
 
 def equilibrated(matrix: Array) -> Array:

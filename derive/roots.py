@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 
 import sympy
-from sympy import Add, Expr, Mul, Symbol
+from sympy import Add, Expr, Integer, Mul, Symbol
 
 from derive.errors import DerivationError
 from derive.fractions import apart, cancel
+from derive.nodes import Contraction, Letter, size_symbol
 from derive.normal import expand, normal
 from derive.structure import (
     is_positive_sum,
@@ -77,7 +78,36 @@ def positive_roots(shape: tuple[tuple[int, int, bool], ...], unknown: Symbol) ->
 
 def vanishes(expression: Expr) -> bool:
     """Whether an expression is 0 after cancelling; a miss counts as no."""
-    return bool(cancel(apart(normal(expression))) == 0)
+    return bool(what_is_left(expression) == 0)
+
+
+def what_is_left(expression: Expr) -> Expr:
+    """An expression after cancelling: 0 where it is 0, also within sums; a miss is possible."""
+    found = cancel(apart(normal(expression)))
+    if found != 0 and gathered(sympy.fraction(found)[0]) == 0:
+        return Integer(0)
+    return found
+
+
+def gathered(expression: Expr) -> Expr:
+    """Sums over the same letters as one whose summand is cancelled, size(j) as Σ_j 1."""
+    summands: dict[tuple[Expr, tuple[Letter, ...]], list[Expr]] = {}
+    rest: list[Expr] = []
+    for term in Add.make_args(expand(expression)):
+        number, factors = term.as_coeff_mul()
+        sums = [f for f in factors if isinstance(f, Contraction)]
+        if len(sums) == 1:
+            outer = Mul(*(f for f in factors if f is not sums[0]))
+            summands.setdefault((outer, sums[0].letters), []).append(number * sums[0].body)
+        else:
+            rest.append(term)
+    for (outer, letters), bodies in summands.items():
+        every = Mul(outer, *(size_symbol(x.size) for x in letters))
+        constant = [t for t in rest if (t / every).is_number]
+        rest = [t for t in rest if t not in constant]
+        body = cancel(Add(*bodies, *(t / every for t in constant)))
+        rest.append(outer * Contraction(body, *letters) if body != 0 else body)
+    return Add(*rest)
 
 
 def root_of(power: Expr, step: int) -> Expr:

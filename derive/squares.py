@@ -41,15 +41,15 @@ def _under_one_sum(terms: list[Expr], letters: tuple[Letter, ...]) -> list[Expr]
     """Terms a·Σf and a·size with the same bound letters as one Σ (...)², if that is a square."""
     inside: list[Expr] = []
     used: list[Expr] = []
-    count = Mul(*(size_symbol(x.size) for x in letters))
+    counts = [size_symbol(x.size) for x in letters]
     for term in terms:
         sums = [f for f in Mul.make_args(term) if isinstance(f, Contraction)]
         rest = Mul(*(f for f in Mul.make_args(term) if f not in sums))
         if len(sums) == 1 and sums[0].letters == letters and not set(letters) & rest.free_symbols:
             inside.append(rest * sums[0].body)
             used.append(term)
-        elif not sums and not (term / count).has(1 / count) and count in Mul.make_args(term):
-            inside.append(term / count)
+        elif not sums and set(counts) <= set(Mul.make_args(term)):
+            inside.append(term / Mul(*counts))
             used.append(term)
     if len(used) < 2:
         return terms
@@ -82,7 +82,7 @@ def _common_squares(terms: list[Expr]) -> list[Expr]:
     }
     for base in sorted(squares, key=str):
         holders = [t for t in terms if base**2 in Mul.make_args(t)]
-        if len(holders) < 3 or (len(holders) == len(terms) and len(terms) < 3):
+        if len(holders) < 3:
             continue
         square = factored(Add(*holders))
         if _is_square(square):

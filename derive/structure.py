@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sympy
 from sympy import Add, Expr, Integer, Mul
 
+from derive.budget import TooLargeError
 from derive.errors import DerivationError
 from derive.formula import formula
 from derive.fractions import cancel, factored
-from derive.functions import Step
+from derive.functions import Step, maximum, relu
 from derive.nodes import Contraction, Delta, Letter, Read, reads, size_symbol, substitute
 from derive.normal import contract, expand, inline, normal
 from derive.program import Program
@@ -103,11 +105,19 @@ def sum_of_squares(update: Update) -> Expr:
     return total.xreplace({dummy: node for node, dummy in hidden.items()})
 
 
-def sum_of_gradients(update: Update, kappa: Expr) -> Expr:
+def sum_of_gradients(
+    update: Update, kappa: Expr, primes: Mapping[Letter, Letter] | None = None
+) -> Expr:
     """κ as Σ_θ Σ_m (∂z/∂θ[m])² with nothing multiplied out, or κ as it is where δ stay in the way.
 
     Multiplied out, Σ (x - m)² with m an expression and not a line loses every digit where x is m.
+
+    Args:
+        update: The layer's induced update.
+        kappa: κ, or K_ii'(s).
+        primes: Of K_ii'(s) = Σ_θ Σ_m (∂z_i/∂θ[m]) (∂z_i'/∂θ[m]) the letters i with their i'.
     """
+    primes = primes or {}
     total: list[Expr] = []
     for name, gradient in update.gradients.items():
         terms = Add.make_args(expand(gradient))
@@ -126,10 +136,15 @@ def sum_of_gradients(update: Update, kappa: Expr) -> Expr:
             free.remove(element)
             fixed[element] = letter
         rest = Add(*(Mul(*(f for f in Mul.make_args(t) if f not in deltas)) for t in terms))
-        if rest.has(Delta):
+        if primes:
+            # A product of tensors, or else each of its elements would have to be held at each site.
+            rest = factored(rest)
+        if rest.has(Delta) or (primes and free and rest.is_Add):
             return kappa
-        square = substitute(rest, {**fixed, **(bound := {m: m.fresh() for m in free})}) ** 2
-        total.append(Contraction(square, *bound.values()) if free else square)
+        here = substitute(rest, {**fixed, **(bound := {m: m.fresh() for m in free})})
+        equal = Mul(*(Delta(x - primes[x]) for x in fixed.values() if x in primes))
+        product = here * substitute(here, dict(primes))
+        total.append(equal * (Contraction(product, *bound.values()) if free else product))
     candidate = Add(*total)
     known = definitions(update.program)
     return candidate if cancel(normal(inline(candidate - kappa, known))) == 0 else kappa
@@ -147,12 +162,12 @@ def classify(update: Update) -> Structure:
     if compact == 0:
         raise DerivationError("the self-kernel is 0: no parameter moves this activation")
     if not is_diagonal(compact, unit) and witness_off_diagonal(program, compact):
-        return _anisotropic(program, compact)
+        return _anisotropic(update)
     full = normal(inline(compact, definitions(program))) if program.lines[:-1] else compact
     if full == 0:
         raise DerivationError("the self-kernel is 0: no parameter moves this activation")
     if not is_diagonal(compact, unit) and not is_diagonal(full, unit):
-        return _anisotropic(program, compact)
+        return _anisotropic(update)
     compact = on_diagonal(compact, unit)
     full = cancel(on_diagonal(full, unit))
     constant = not reads(full)
@@ -184,8 +199,13 @@ def classify(update: Update) -> Structure:
     )
 
 
-def _anisotropic(program: Program, kernel: Expr) -> Structure:
-    """A kernel that is no diagonal; it is written out only where that is short."""
+def _anisotropic(update: Update) -> Structure:
+    """A kernel that is no diagonal.
+
+    Intermediates are written out only where that is short and takes the parameters away: as an
+    intermediate a softmax does not overflow.
+    """
+    program, kernel = update.program, update.self_kernel
     kernel = simplest(kernel) if len(Add.make_args(kernel)) <= MAX_SIMPLIFIED else kernel
     full = kernel
     if expanded_terms(kernel, program) <= MAX_EXPANDED:
@@ -193,8 +213,18 @@ def _anisotropic(program: Program, kernel: Expr) -> Structure:
         dependent = _reads_parameter(program, full)
     else:
         dependent = depends_on_parameters(program, kernel)
-    shown = kernel if dependent else full
+    shown = kernel if dependent or not depends_on_parameters(program, kernel) else full
+    if subtracts(shown):
+        shown = gram(update, shown)
     return Structure("anisotropic", shown, full, dependent, not reads(full), None, None)
+
+
+def gram(update: Update, kernel: Expr) -> Expr:
+    """K_ii'(s) as a sum of products of gradients, or as it is where that is not shown in time."""
+    try:
+        return sum_of_gradients(update, kernel, {x: x.primed for x in update.program.unit})
+    except TooLargeError:
+        return kernel
 
 
 def expanded_terms(expression: Expr, program: Program) -> int:
@@ -240,6 +270,8 @@ def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Ex
 def vanishing(kappa: Expr, program: Program) -> str | None:
     """Whether switching off units (a step of something that holds parameters) makes κ zero."""
     parameters = {t.name for t in program.parameters}
+    kappa = kappa.replace(relu, lambda a: a * Step(a))
+    kappa = kappa.replace(maximum, lambda a, b: b + (a - b) * Step(a - b))
     found = [s for s in kappa.atoms(Step) if any(r.tensor in parameters for r in reads(s))]
     steps = sorted(found, key=str)
     for values in itertools.product((0, 1), repeat=min(len(steps), 4)):

@@ -30,16 +30,20 @@ A verifier that accepts everything is worth nothing. Here files are broken on pu
 at a time, and what refuses them is counted. `python docs/power.py` writes this page; a mutant is
 named by `file:line:column:kind`, and `truestep mutate` judges any of them again.
 
+What is changed is an operator, a constant, an exponent, an axis, a sign, a condition, or what is
+detached. Names, words and attributes, calls, arguments and statements left out are not: such a file
+mostly fails at its first call, by torch or Python and not by a check.
+
 ## Generated layers
 
 Judged: {layer_words}, counted through each file from its top.
 
-The first of these that refuses a mutant is counted, cheapest first: `gate` (no generated PyTorch,
-or it does not import), `emitted` (the exact reading of the text), `declared` (constructor, initial
-values, precision, vanishing inputs), `numeric`, `contracts`, `lowering`, `order`, `gradients`,
-`accuracy` (units in the last place against 256 bits), `tests` (of the layers). That the text is not
-the generated one counts for nothing. A mutant of a function that files share word for word is
-judged in one file after another until one refuses it.
+The first of these that refuses a mutant is counted, in this order: `gate` (no generated PyTorch, or
+it does not import), `emitted` (the exact reading of the text), `declared` (constructor, initial
+values, leading axes, precision, vanishing inputs), `tests` (of the layers), `accuracy` (units in
+the last place against 256 bits), `contracts`, `numeric`, `lowering`, `gradients`, `order`. That the
+text is not the generated one counts for nothing. A mutant of a function that files share word for
+word is judged in one file after another until one refuses it or an argument covers it.
 
 {layers}
 
@@ -47,13 +51,12 @@ judged in one file after another until one refuses it.
 
 Judged: {room_words}, counted through each file from its top. Refused where a spec no longer goes
 through (`raises`), where a derivation changes and the checker refuses a certificate of it
-(`certificate`), where a file changes and the stages of verification refuse it (`verification`;
-`lowering`: that of the general lowering), where they accept it and only the committed file gives it
-away (`drift`), where nothing changes but what `derive` says of a spec (`shown`: seen by comparison
-with the unbroken solver, so no check of a build), or by tests of single functions and, where no
-spec takes the line, of the whole room (`tests`). `timeout` is no refusal: a mutant that loops, or
-tests of the room that take longer than one mutant is given. Verification is asked about the first
-spec whose file changes, so its share is a lower bound.
+(`certificate`), where a file changes and the exact reading refuses it (`emitted`; `lowering`: that
+of the general lowering), where it accepts it and only the committed file gives it away (`drift`),
+or by those tests of both rooms that take the line (`tests`), or, where all that accepted what
+changes, by another stage (`verification`). `timeout` is a mutant that loops. The checker, the
+reading and the stages are asked about the first specs that change, so their shares are lower
+bounds. What changes only what `derive` says of a spec, and no test or stage sees, is a survivor.
 
 {rooms}
 

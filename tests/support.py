@@ -19,8 +19,8 @@ from codegen import ClassSource, LayerSource
 from derive import Derivation
 from derive.evaluate import Evaluator, run_program
 from derive.nodes import size_symbol
+from derive.points import random_sizes, random_tensors
 from derive.program import Program
-from derive.rank import random_sizes, random_tensors
 from verify.load import load_module
 
 ROOT = Path(truestep.__file__).parent

@@ -98,9 +98,10 @@ class Point:
         return inverse if q < 0 else x * inverse ** (order - 1)
 
     def call(self, f: str, x: int) -> int:
-        """A function: f(x + ε) = f(x) + f'(x) ε, where ε is a multiple of p."""
-        y = self.drawn["call", f, x % self.p]
-        return y + self.value(SLOPES[f], {"x": x % self.p, "y": y}) * (x - x % self.p)
+        """A function: f(x + ε) = f(x) + f'(x) ε with a multiple ε of p; tanh and erf are odd."""
+        sign = -1 if f in ("tanh", "erf") and 2 * (x % self.p) > self.p else 1
+        at, y = sign * x % self.p, self.drawn["call", f, sign * x % self.p]
+        return sign * (y + self.value(SLOPES[f], {"x": at, "y": y}) * (sign * x - at))
 
     def output(self, lines: Any, env: Any, moves: Any = None, loose: bool = False) -> int:
         """The last line, where parameters have moved, or where nothing is held."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 import copy
 import inspect
 import re
+from collections.abc import Callable
 
 import torch
 
 from verify.controls import GaugedLayer, uncorrected
+from verify.instances import SCALES
 from verify.numeric import deviation, size_of
 from verify.routes import ROUTES
 from verify.stage import Case, Record
 from verify.tolerances import TOLERANCES
 
 Tensors = tuple[torch.Tensor, ...]
+View = Callable[[torch.Tensor], torch.Tensor]
 HALVES = {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}
 """Spacing of the half types at 1."""
 TYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -82,20 +85,42 @@ def documented(case: Case) -> dict[str, str]:
 
 
 def judge_shapes(module: torch.nn.Module, inputs: Tensors, case: Case, record: Record) -> None:
-    """Where the class documents any number of leading axes, it takes none, one and three."""
+    """Where the class documents any number of leading axes, it takes none, one and three.
+
+    The output keeps them, and so do the gradients by the inputs.
+    """
     shapes = documented(case)
     names = [t.name for t in case.subject.program.inputs]
     if not names or not all(shapes.get(name, "").startswith("*") for name in names):
         return
-    with torch.no_grad():
-        whole = module(*inputs)
-        for view in (first, many):
-            found, wanted = module(*(view(x) for x in inputs)), view(whole)
+    whole, slopes = with_slopes(module, inputs, same)
+    for view in (first, many):
+        output, found = with_slopes(module, inputs, view)
+        for what, value, wanted in (
+            ("the output", output, view(whole)),
+            *(("a gradient", a, view(b)) for a, b in zip(found, slopes, strict=True)),
+        ):
             record.judge(
-                deviation(found.numpy(), wanted.numpy()),
+                deviation(value.numpy(), wanted.numpy()),
                 case.tolerance * size_of(wanted.numpy()),
-                f"leading axes {tuple(view(inputs[0]).shape[:-1])} change the output: {case}",
+                f"leading axes {tuple(view(inputs[0]).shape[:-1])} change {what}: {case}",
             )
+
+
+def with_slopes(
+    module: torch.nn.Module, inputs: Tensors, view: View
+) -> tuple[torch.Tensor, Tensors]:
+    """The output for inputs in another shape, and the gradients of Σ z̃² / 2 by the real ones."""
+    given = tuple(view(x).clone() for x in inputs)
+    leaves = [x.requires_grad_() for x in given if x.is_floating_point()]
+    output = module(*given)
+    slopes = torch.autograd.grad(output, leaves, output.detach(), materialize_grads=True)
+    return output.detach(), slopes
+
+
+def same(x: torch.Tensor) -> torch.Tensor:
+    """The axes that it has."""
+    return x
 
 
 def first(x: torch.Tensor) -> torch.Tensor:
@@ -119,7 +144,8 @@ def judge_half(
 ) -> None:
     """In half precision, and under autocast, the output is that of the same numbers in float64.
 
-    Judged where the uncorrected layer itself can be computed in half precision.
+    Judged where the uncorrected layer itself can be computed in half precision. What is beyond the
+    type may be infinite.
     """
     narrow = copy.deepcopy(module).to(dtype)
     given = cast(inputs, dtype)
@@ -134,8 +160,10 @@ def judge_half(
             lowered = single(*cast(given, torch.float32))
     right = found.dtype == dtype
     record.judge(0.0 if right else 1.0, 0.0, f"{dtype} becomes {found.dtype}: {case}")
+    most = torch.finfo(dtype).max
+    wanted = wanted.clip(-most, most)
     for what, value in (("in", found), ("under autocast to", lowered)):
-        error = deviation(value.double().numpy(), wanted)
+        error = deviation(value.double().clamp(-most, most).numpy(), wanted)
         record.judge(error, relative * size_of(wanted), f"imprecise {what} {dtype}: {case}")
 
 
@@ -145,13 +173,14 @@ def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
 
 
 def computable(case: Case, given: Tensors, dtype: torch.dtype, relative: float) -> bool:
-    """Whether the uncorrected layer, by brute force in half precision, is right and not 0 all over.
+    """Whether the uncorrected layer, by brute force in half precision, is right.
 
-    A 0 may be a 0 times what overflows when it is multiplied in another order.
+    Where numbers are large, a 0 may be a 0 times what overflows when it is multiplied in another
+    order.
     """
     plain = GaugedLayer(case, uncorrected(case))
     wanted = plain(*cast(given, torch.float64)).numpy()
-    if not wanted.any():
+    if not wanted.any() and SCALES.get(case.instance.kind, 1.0) > 1:
         return False
     plain.gauge = plain.gauge.to(dtype)
     found = plain.to(dtype)(*given).double().numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from verify.emitted_expressions import Expressions, Frame
@@ -30,9 +30,11 @@ class Statements(Expressions):
 
     Attributes:
         steps: How many were run; more than :data:`LONGEST` are refused.
+        taken: The first lines of those that were run.
     """
 
     steps: int = 0
+    taken: set[int] = field(default_factory=set)
 
     def at(self, node: ast.AST, act: Callable[[], Any]) -> Any:
         """Act; a refusal names the innermost statement's line.
@@ -53,6 +55,7 @@ class Statements(Expressions):
             self.steps += 1
             if self.steps > LONGEST:
                 raise Refusal("the file takes too many steps")
+            self.taken.add(node.lineno)
             found = self.at(node, lambda node=node: self.statement(node, frame))  # type: ignore[misc]
             if found is not None:
                 return found  # type: ignore[no-any-return]

@@ -20,7 +20,17 @@ from verify.exact_table import ATTRIBUTES, KINDS, TABLE, Device, Factored, Limit
 
 FUNCTION = "torch.autograd.Function"
 NAMESPACES = frozenset(["torch", "torch.linalg", "torch._C", "torch.autograd", "torch.compiler"])
-NAMESPACES |= {"forward_ad", "nn", "nn.init", "F", "math", "torch.Tensor", FUNCTION}
+NAMESPACES |= {
+    "torch.ops",
+    "torch.ops.aten",
+    "forward_ad",
+    "nn",
+    "nn.init",
+    "F",
+    "math",
+    "torch.Tensor",
+    FUNCTION,
+}
 # What a file may ask of the mode in which it runs.
 ASKED = frozenset(["torch.is_grad_enabled", "torch.is_autocast_enabled", "torch._C._is_tracing"])
 ASKED |= {"torch.compiler.is_compiling", "torch.compiler.is_exporting"}

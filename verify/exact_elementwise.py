@@ -180,6 +180,34 @@ def addcmul(ring: Residues, x: Any, first: Any, second: Any, *, value: Any = 1) 
     return real(x) + exact(ring, value) * real(first) * real(second)
 
 
+@known("Tensor.addcmul_")
+def addcmul_in_place(ring: Residues, x: Any, first: Any, second: Any, *, value: Any = 1) -> Exact:
+    """X + value·first·second, put where x stands, and wherever its elements are looked at."""
+    found = addcmul(ring, x, first, second, value=value)
+    pairs = ((x.value, found.value), (x.tangent, found.tangent), (x.infinite, found.infinite))
+    for old, new in pairs:
+        if old is None or new is None:
+            if old is not new:
+                raise Refusal("a sum that does not fit where it is to be put")
+        elif old.shape != new.shape:
+            raise Refusal(f"a sum of shape {new.shape} in place of {old.shape}")
+        else:
+            overwrite(old, new)
+    return replace(found, value=x.value, tangent=x.tangent, infinite=x.infinite, dtype=x.dtype)
+
+
+def overwrite(old: Array, new: Array) -> None:
+    """Put numbers where others stand, in all arrays that look at them."""
+    looked_at = [old]
+    while isinstance(looked_at[-1].base, np.ndarray):
+        looked_at.append(looked_at[-1].base)
+    for array in reversed(looked_at):
+        array.flags.writeable = True
+    old[...] = new
+    for array in looked_at:
+        array.flags.writeable = False
+
+
 # ---------------------------------------------------------------------- masks
 @known("Tensor.masked_fill", "torch.masked_fill")
 def masked_fill(ring: Residues, x: Any, mask: Any, value: Any) -> Exact:

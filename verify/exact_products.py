@@ -1,8 +1,7 @@
-"""Calls that multiply tensors: linear maps, convolutions, einsum, factorisations, attention."""
+"""Calls that multiply tensors: linear maps, einsum, factorisations, attention."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from dataclasses import replace
 from fractions import Fraction
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from verify.exact_array import Array, Exact, Refusal, Whole, multilinear, objects, stacked
-from verify.exact_table import Factored, exact, integers, known, real
+from verify.exact_array import Exact, Refusal, Whole, multilinear, objects, stacked
+from verify.exact_table import Factored, exact, known, real
 from verify.residues import PRIME, Residues, Singular
 
 
@@ -73,173 +72,6 @@ def bilinear(ring: Residues, x: Any, y: Any, weight: Any, bias: Any = None) -> E
         raise Refusal("F.bilinear of inputs that differ in shape")
     z = einsum(ring, "...j,ijk,...k->...i", x, weight, y)
     return with_bias(z, bias, len(z.shape) - 1)
-
-
-# ---------------------------------------------------------------------- convolutions
-def per_axis(value: Any, count: int) -> tuple[int, ...]:
-    """One number for every axis or one an axis.
-
-    Raises:
-        Refusal: If there is another number of them.
-    """
-    if isinstance(value, int):
-        return (value,) * count
-    found = integers(value)
-    if len(found) != count:
-        raise Refusal(f"{len(found)} numbers for {count} axes")
-    return found
-
-
-def batched(x: Exact, count: int) -> tuple[Exact, bool]:
-    """With a batch axis, and whether it had one.
-
-    Raises:
-        Refusal: If the number of axes is another.
-    """
-    if len(x.shape) == count + 2:
-        return x, True
-    if len(x.shape) == count + 1:
-        return x.moved(lambda a: a[None]), False
-    raise Refusal(f"a convolution over {count} axes of a tensor of {len(x.shape)}")
-
-
-def grouped_weight(weight: Exact, groups: int, count: int) -> Exact:
-    """(g, channels of the group, others, kernel …).
-
-    Raises:
-        Refusal: If the groups do not divide the channels.
-    """
-    shape = weight.shape
-    if len(shape) != count + 2 or groups < 1 or shape[0] % groups:
-        raise Refusal(f"a weight of shape {shape} in {groups} groups")
-    return weight.moved(lambda w: w.reshape(groups, shape[0] // groups, *shape[1:]))
-
-
-def grouped_input(x: Exact, groups: int, channels: int) -> Exact:
-    """(n, g, channels, position …).
-
-    Raises:
-        Refusal: If there is another number of channels.
-    """
-    if x.shape[1] != groups * channels:
-        raise Refusal(f"{x.shape[1]} channels in {groups} groups of {channels}")
-    return x.moved(lambda a: a.reshape(a.shape[0], groups, channels, *a.shape[2:]))
-
-
-def convolution(count: int, names: str) -> None:
-    """Enter the convolution over that many axes, their positions as einsum letters."""
-
-    @known(f"F.conv{count}d")
-    def convolve(
-        ring: Residues,
-        x: Any,
-        weight: Any,
-        bias: Any = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        dilation: Any = 1,
-        groups: int = 1,
-    ) -> Exact:
-        """Σ_ck W[(g, o), c, k] x[n, (g, c), stride p + dilation k - padding] + b[(g, o)]."""
-        (steps, pads, gaps) = (per_axis(v, count) for v in (stride, padding, dilation))
-        of_one_type(x, weight)
-        given, had_batch = batched(real(x), count)
-        w = grouped_weight(real(weight), groups, count)
-        given = grouped_input(given, groups, w.shape[2])
-        kernel = w.shape[3:]
-        reach = [
-            s + 2 * p - d * (k - 1) - 1
-            for s, p, d, k in zip(given.shape[3:], pads, gaps, kernel, strict=True)
-        ]
-        if min(reach) < 0 or min(steps) < 1 or min(gaps) < 1 or min(pads) < 0:
-            raise Refusal("a kernel larger than what it reads")
-        sizes = [r // s + 1 for r, s in zip(reach, steps, strict=True)]
-
-        def products(a: Array, b: Array) -> Array:
-            lengths = a.shape[3:]
-            padded = np.zeros(
-                (*a.shape[:3], *(n + 2 * p for n, p in zip(lengths, pads, strict=True))),
-                dtype=object,
-            )
-            inner = tuple(slice(p, p + n) for n, p in zip(lengths, pads, strict=True))
-            padded[(slice(None),) * 3 + inner] = a
-            found = 0
-            for k in itertools.product(*map(range, kernel)):
-                windows = tuple(
-                    slice(d * i, d * i + s * (n - 1) + 1, s)
-                    for d, i, s, n in zip(gaps, k, steps, sizes, strict=True)
-                )
-                patch = padded[(slice(None),) * 3 + windows]
-                found = found + np.einsum(
-                    f"ngc{names},goc->ngo{names}", patch, b[(slice(None),) * 3 + k]
-                )
-            return objects(found)
-
-        return finished(multilinear(products, given, w), bias, had_batch)
-
-
-def transposed_convolution(count: int, names: str) -> None:
-    """Enter the transposed convolution over that many axes."""
-
-    @known(f"F.conv_transpose{count}d")
-    def convolve(
-        ring: Residues,
-        x: Any,
-        weight: Any,
-        bias: Any = None,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
-        groups: int = 1,
-        dilation: Any = 1,
-    ) -> Exact:
-        """Σ_ck W[(g, c), o, k] x[n, (g, c), (p + padding - dilation k)/stride] + b[(g, o)]."""
-        (steps, pads, more, gaps) = (
-            per_axis(v, count) for v in (stride, padding, output_padding, dilation)
-        )
-        if min(steps) < 1 or min(gaps) < 1 or min(pads) < 0 or min(more) < 0:
-            raise Refusal("a stride or dilation below 1")
-        if any(m >= max(s, d) for m, s, d in zip(more, steps, gaps, strict=True)):
-            raise Refusal("output_padding must be smaller than stride or dilation")
-        of_one_type(x, weight)
-        given, had_batch = batched(real(x), count)
-        w = grouped_weight(real(weight), groups, count)
-        given = grouped_input(given, groups, w.shape[1])
-        kernel, lengths = w.shape[3:], given.shape[3:]
-        whole = [
-            (n - 1) * s + d * (k - 1) + 1 + m
-            for n, s, d, k, m in zip(lengths, steps, gaps, kernel, more, strict=True)
-        ]
-        ends = [n - p for n, p in zip(whole, pads, strict=True)]
-        if any(e <= p for e, p in zip(ends, pads, strict=True)):
-            raise Refusal("a padding that leaves nothing")
-
-        def products(a: Array, b: Array) -> Array:
-            found = np.zeros((a.shape[0], groups, b.shape[2], *whole), dtype=object)
-            for k in itertools.product(*map(range, kernel)):
-                windows = tuple(
-                    slice(d * i, d * i + s * (n - 1) + 1, s)
-                    for d, i, s, n in zip(gaps, k, steps, lengths, strict=True)
-                )
-                found[(slice(None),) * 3 + windows] += np.einsum(
-                    f"ngc{names},gco->ngo{names}", a, b[(slice(None),) * 3 + k]
-                )
-            crop = tuple(slice(p, e) for p, e in zip(pads, ends, strict=True))
-            return objects(found[(slice(None),) * 3 + crop])
-
-        return finished(multilinear(products, given, w), bias, had_batch)
-
-
-def finished(z: Exact, bias: Any, had_batch: bool) -> Exact:
-    """Groups merged, the bias added, the batch as it was."""
-    merged = z.moved(lambda a: a.reshape(a.shape[0], -1, *a.shape[3:]))
-    merged = with_bias(merged, bias, 1)
-    return merged if had_batch else merged.moved(lambda a: a[0])
-
-
-for number, letters in ((1, "p"), (2, "pq"), (3, "pqr")):
-    convolution(number, letters)
-    transposed_convolution(number, letters)
 
 
 # ---------------------------------------------------------------------- factorisations

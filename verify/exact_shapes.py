@@ -16,7 +16,7 @@ from verify.residues import Residues
 OUTSIDE = -1
 
 
-@known("torch.reshape", "Tensor.reshape", "Tensor.view")
+@known("torch.reshape", "Tensor.reshape", "Tensor.view", "torch.ops.aten._unsafe_view")
 def reshape(ring: Residues, x: Any, *shape: Any) -> Any:
     """The same elements in order, in another shape."""
     return moved(x, lambda a: a.reshape(integers(*shape)))
@@ -143,13 +143,6 @@ def pieces(x: Any, cuts: Sequence[int], axis: int) -> tuple[Any, ...]:
     )
 
 
-@known("Tensor.repeat_interleave")
-def repeat_interleave(ring: Residues, x: Any, repeats: int, dim: int) -> Any:
-    """Each element of an axis several times."""
-    (times,), axis = integers(repeats), axis_of(x, dim)
-    return moved(x, lambda a: np.repeat(a, times, axis=axis))
-
-
 @known("torch.diagonal", "Tensor.diagonal")
 def diagonal(ring: Residues, x: Any, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
     """Elements whose places on two axes are the same; their axis is the last."""
@@ -225,6 +218,13 @@ def positions(mode: str, size: int, left: int, right: int) -> Array:
         return places % size
     inner = np.abs(places)
     return np.where(inner >= size, 2 * (size - 1) - inner, inner)
+
+
+@known("Tensor.repeat_interleave")
+def repeat_interleave(ring: Residues, x: Any, repeats: Any, dim: Any) -> Any:
+    """Every element along an axis several times in a row."""
+    (times,), axis = integers(repeats), axis_of(x, dim)
+    return moved(x, lambda a: np.repeat(a, times, axis=axis))
 
 
 @known("F.pad")

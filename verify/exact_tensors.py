@@ -177,6 +177,12 @@ def autocast(ring: Residues, device_type: str, *, enabled: bool) -> Autocast:
     return Autocast()
 
 
+@known("math.prod")
+def product(ring: Residues, sizes: Any) -> int:
+    """The product of integers."""
+    return math.prod(integers(sizes))
+
+
 @known("math.sqrt")
 def root(ring: Residues, x: Any) -> Exact:
     """√x, exactly."""

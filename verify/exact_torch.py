@@ -10,12 +10,18 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
-from verify import exact_elementwise, exact_products, exact_shapes, exact_tensors
+from verify import (
+    exact_convolutions,
+    exact_elementwise,
+    exact_products,
+    exact_shapes,
+    exact_tensors,
+)
 from verify.exact_array import Refusal
 from verify.exact_table import TABLE
 from verify.residues import Residues
 
-ENTRIES = (exact_elementwise, exact_products, exact_shapes, exact_tensors)
+ENTRIES = (exact_convolutions, exact_elementwise, exact_products, exact_shapes, exact_tensors)
 
 
 @functools.cache

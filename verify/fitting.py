@@ -13,8 +13,8 @@ from typing import Any, Protocol, TypeVar
 from derive import grammar as g
 from derive.errors import DerivationError
 from derive.evaluate import evaluate_size
+from derive.points import complete_sizes
 from derive.program import Program
-from derive.rank import complete_sizes
 
 T = TypeVar("T")
 

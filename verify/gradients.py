@@ -44,17 +44,19 @@ def differentiable(case: Case) -> tuple[Callable[..., torch.Tensor], Tensors]:
 
 
 def judge_gradients(case: Case, record: Record) -> None:
-    """Gradcheck and gradgradcheck at one instance."""
+    """Gradcheck and gradgradcheck at one instance, along directions from the instance's seed."""
     call, tensors = differentiable(case)
     for name, check in (("gradcheck", gradcheck), ("gradgradcheck", gradgradcheck)):
-        held = check(
-            call,
-            tensors,
-            eps=TOLERANCES.gradcheck_step,
-            atol=TOLERANCES.gradcheck_absolute,
-            rtol=TOLERANCES.gradcheck_relative,
-            raise_exception=False,
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(case.instance.seed)
+            held = check(
+                call,
+                tensors,
+                eps=TOLERANCES.gradcheck_step,
+                atol=TOLERANCES.gradcheck_absolute,
+                rtol=TOLERANCES.gradcheck_relative,
+                raise_exception=False,
+            )
         record.judge(0.0 if held else 1.0, 0.0, f"{name} refuses", case)
 
 
@@ -91,13 +93,19 @@ def judge_frozen(case: Case, record: Record) -> None:
 def gradients_stage(variants: Sequence[Subject], settings: Settings, record: Record) -> None:
     """First and second derivatives by inputs and parameters."""
     for subject in variants:
-        judge = judge_frozen if subject.correction.frozen else judge_gradients
+        frozen = subject.correction.frozen
         for case in cases(
-            subject, settings, record, kinds=GENERIC, limits=GRADIENTS, count=INSTANCES
+            subject,
+            settings,
+            record,
+            kinds=GENERIC,
+            limits=GRADIENTS,
+            count=INSTANCES,
+            useless=TOLERANCES.useless if frozen else TOLERANCES.gradcheck_useless,
         ):
-            judge(case, record)
+            (judge_frozen if frozen else judge_gradients)(case, record)
         record.note(
             "first and second derivatives are those of a constant gauge"
-            if subject.correction.frozen
+            if frozen
             else "gradcheck and gradgradcheck hold"
         )

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from derive.derivation import Derivation
 from derive.errors import DerivationError
 from derive.nodes import Letter
+from derive.points import needs_positive, token_range
 from derive.program import Program
-from derive.rank import needs_positive, token_range
 from verify.fitting import SizeDraw, Source
 from verify.tolerances import volume
 

@@ -18,7 +18,7 @@ from derive import grammar as g
 from derive.derivation import Derivation
 from derive.functions import Step, maximum, relu
 from derive.nodes import MaxOver
-from derive.rank import token_range
+from derive.points import token_range
 from verify.fitting import SizeDraw
 from verify.instances import Instance
 from verify.reference import evaluate_reference

@@ -238,6 +238,7 @@ def cases(
     kinds: Sequence[str] = KINDS,
     limits: Limits = NUMERIC,
     count: int | None = None,
+    useless: float = TOLERANCES.useless,
 ) -> Iterator[Case]:
     """The instances of a subject that judge something.
 
@@ -265,7 +266,7 @@ def cases(
             record.note(f"left out, the layer is undefined: {instance.kind}")
             continue
         bound = tolerance(subject, instance, reference)
-        if not bound <= TOLERANCES.useless:
+        if not bound <= useless:
             record.note(f"left out, ill-conditioned: {instance.kind}")
             continue
         kept += 1

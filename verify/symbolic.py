@@ -16,10 +16,11 @@ from sympy import Expr, Symbol
 
 from derive.corrections import LAMBDA, MU
 from derive.derivation import Derivation
-from derive.fractions import apart, cancel
+from derive.fractions import cancel
 from derive.nodes import Letter, Read
 from derive.normal import inline, normal
 from derive.program import Line, Program, Tensor
+from derive.roots import what_is_left
 from derive.structure import is_diagonal, on_diagonal
 from derive.update import definitions, depends_on_parameters, derive_update
 from verify.results import VerificationError
@@ -84,7 +85,7 @@ def difference(subject: Subject, kernel: Expr) -> Expr | None:
     unit = subject.program.unit
     if not is_diagonal(kernel, unit):
         return None
-    return cancel(apart(normal(on_diagonal(kernel, unit) - subject.correction.rate)))
+    return what_is_left(on_diagonal(kernel, unit) - subject.correction.rate)
 
 
 def matrix_remainder(derivation: Derivation, gauge: Expr) -> Expr:

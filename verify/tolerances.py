@@ -56,6 +56,11 @@ class Tolerances:
     control_margin: float = 100.0
     emitted_bits: int = 100
 
+    @property
+    def gradcheck_useless(self) -> float:
+        """As ``useless`` for finite differences, which enlarge rounding by 1/step."""
+        return self.gradcheck_step * (self.gradcheck_absolute + self.gradcheck_relative)
+
     def bound(self, operations: int, condition: float = 1.0, scale: float = 1.0) -> float:
         """ε · operations · condition · scale."""
         return self.epsilon * operations * max(condition, 1.0) * scale

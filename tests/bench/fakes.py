@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bench.modes import Mode
-from bench.results import LAYERS, Kept, Results, Timing
+from bench.results import LAYERS, Operator, Profile, Results, Row, Timing
 from bench.timing import Spread
 
 CASE = "linear 256x784->512"
@@ -50,7 +50,28 @@ def timing(
     return Timing(section, case, mode, contender, reference, ratio, 0.001 * median)
 
 
-def results(*rows: Timing | Kept) -> Results:
+def profile(
+    *operators: Operator, case: str = CASE, contender: str = LAYER, profiled: float = 0.2
+) -> Profile:
+    """A plain step of 100 µs, maps of 1000 numbers together, calls of 1 µs, passes of 2 and 4."""
+    return Profile(
+        case=case,
+        contender=contender,
+        seconds=100e-6,
+        ratio=1.25,
+        profiled=profiled,
+        operators=operators,
+        calls=5,
+        plain_calls=12,
+        moved=4000,
+        numbers=1000,
+        call=1e-6,
+        input_pass=2e-6,
+        output_pass=4e-6,
+    )
+
+
+def results(*rows: Row) -> Results:
     found = Results({"processor": "none", "python": "3", "torch": "2", "threads": "1"})
     found.add(rows)
     return found

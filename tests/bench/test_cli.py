@@ -118,6 +118,9 @@ def small(monkeypatch) -> None:
     for section in (LAYERS, "models", "scale"):
         monkeypatch.setitem(units.SECTIONS, section, of(section))
     monkeypatch.setitem(units.SECTIONS, "memory", lambda: iter([units.memory_unit(tiny, EAGER)]))
+    profiled = units.profile_unit(tiny, [LAYER])
+    monkeypatch.setitem(units.SECTIONS, "profile", lambda: iter([profiled]))
+    monkeypatch.setattr("bench.profile.processor_seconds", even)
     built = units.Unit("build of 1 specs", lambda _: False, lambda _: [Build(1, 2.0, 0.1)])
     monkeypatch.setitem(units.SECTIONS, "pipeline", lambda: iter([built]))
     monkeypatch.setattr(commands, "QUICK", TINY)
@@ -133,10 +136,11 @@ def test_a_quick_run_of_everything(tmp_path: Path, capsys) -> None:
     assert re.search(rf"\| {re.escape(CASE)} +\| {LAYER} +\| 1\.000 ± 0\.000", out)
     assert "not measured" in out
     assert re.search(r"\d+ of \d+ limits are met", out)
-    assert f"1/5 {CASE} eager forward+backward float32" in err
+    assert f"1/6 {CASE} eager forward+backward float32" in err
     found = load(path)
     assert found.holds(LAYERS, CASE, Mode())
     assert found.builds
+    assert found.profiles.keys() == {(CASE, LAYER)}
     assert any(isinstance(row, Kept) for row in found.kept.values())
     assert picture.read_text(encoding="utf-8").startswith("<svg")
     before = picture.read_bytes()

@@ -11,12 +11,13 @@ from bench import page, report
 from bench.commands import write_page
 from bench.environment import ROOT
 from bench.modes import BFLOAT16, COMPILED, CUDA, EAGER, Mode
-from bench.results import GPU, STORED, Build, Chip, Kept, load
-from tests.bench.fakes import CASE, LAYER, results, timing
+from bench.results import GPU, STORED, Build, Chip, Kept, Operator, load
+from tests.bench.fakes import CASE, LAYER, profile, results, timing
 
 DOCS = ROOT / "docs"
 PICTURES = ("performance_layers.svg", "performance_scale.svg")
 REMEDY = "run .venv/bin/python -m bench page"
+WHY = "Why the missed ones miss"
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 
@@ -63,8 +64,55 @@ def test_the_stored_measurements_are_whole() -> None:
 def test_what_was_not_measured_is_said() -> None:
     text = page.text(results(timing(1.0)))
     for title in ("On a GPU", "Training steps", "Kept for backward", "The pipeline itself"):
-        section = text.split(f"## {title}\n")[1].split("\n## ")[0]
-        assert report.NOT_MEASURED in section
+        assert report.NOT_MEASURED in section(text, title)
+    missed = page.text(results(timing(1.07)))
+    assert report.NOT_MEASURED in section(missed, WHY)
+
+
+def section(text: str, title: str) -> str:
+    return text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_profiles_are_shown_of_layers_that_miss_alone() -> None:
+    """Another layer of the case meets its limit, in compiled mode none counts."""
+    met, missed = (profile(contender=name) for name in ("NormLikeLinear", LAYER))
+    rows = [timing(1.02, contender="NormLikeLinear"), timing(1.07)]
+    shown = section(page.text(results(*rows, met, missed)), WHY)
+    assert LAYER in shown
+    assert "NormLikeLinear" not in shown
+    rows = [timing(1.04), timing(1.07, mode=Mode(execution=COMPILED)), timing(9, case="other")]
+    shown = section(page.text(results(*rows, met, missed)), WHY)
+    assert report.NONE_MISSES in shown
+    assert LAYER not in shown
+
+
+def test_a_layer_that_misses_and_was_not_profiled_is_named() -> None:
+    rows = [timing(1.07, contender=name) for name in ("NormLikeLinear", LAYER)]
+    shown = section(page.text(results(*rows, profile())), WHY)
+    assert f"Not measured: {CASE} NormLikeLinear." in shown
+
+
+def test_operators_and_the_others_add_up() -> None:
+    operators = [Operator(f"aten::o{n}", n, 0.01 * n) for n in range(9, 0, -1)]
+    found = results(timing(1.07), profile(*operators, profiled=0.5))
+    whole, short = report.profiles(found), report.missed_profiles(found, 2)
+    assert cells(whole, "aten::o") == [f"{n}.0%" for n in range(9, 0, -1)]
+    assert cells(whole, "all others") == ["5.0%"]  # 50 % less 45 %
+    assert cells(short, "aten::o") == ["9.0%", "8.0%"]
+    assert cells(short, "all others") == ["33.0%"]
+    assert cells(short, "| all  ") == ["50.0%"]
+
+
+def cells(text: str, name: str) -> list[str]:
+    """The last cells of rows that hold a name, without their sign."""
+    return [line.split("|")[-2].strip(" +") for line in text.splitlines() if name in line]
+
+
+def test_what_a_layer_runs_into() -> None:
+    table = report.profiles(results(profile(Operator("aten::mul", 4, 0.1)))).split("\n\n")[-1]
+    row = [cell.strip() for cell in table.splitlines()[-1].strip("|").split("|")]
+    words = ["100 µs", "12 +5", "1 µs", "+5.0%", "2.0%", "4.0%", "+4.0", "+12.0%", "+17.0%"]
+    assert row == [CASE, LAYER, *words, "+25.0%"]
 
 
 def test_the_table_of_a_gpu() -> None:

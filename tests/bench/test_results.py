@@ -8,19 +8,34 @@ from pathlib import Path
 import pytest
 
 from bench.modes import BFLOAT16, CHANNELS_LAST, COMPILED, FORWARD, Mode
-from bench.results import Build, Chip, Kept, ResultsError, load, save
-from tests.bench.fakes import CASE, LAYER, results, timing
+from bench.results import Build, Chip, Kept, Operator, ResultsError, load, save
+from tests.bench.fakes import CASE, LAYER, profile, results, timing
 
 
 def test_round_trip(tmp_path: Path) -> None:
     mode = Mode(FORWARD, COMPILED, CHANNELS_LAST, BFLOAT16)
     found = results(timing(1.25), timing(2.5, mode=mode), Kept(CASE, COMPILED, LAYER, 3, 7))
     found.add([Build(4, 2.5, 0.1), Chip("chip", BFLOAT16, 1e12, 1e15)])
+    found.add([profile(Operator("aten::mul", 4.0, 0.1), Operator("Python", 0.0, -0.1))])
     save(found, tmp_path / "a.json")
     again = load(tmp_path / "a.json")
     assert again == found
     save(again, tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_file_may_be_older_than_a_kind_of_measurement(tmp_path: Path) -> None:
+    found = results(timing(1.25))
+    path = tmp_path / "a.json"
+    save(found, path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    del data["profiles"]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert load(path) == found
+    del data["machine"]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(ResultsError, match="machine"):
+        load(path)
 
 
 def test_a_row_is_a_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Box sums: the helper against torch's windows of ones, and the form chosen."""
+"""Box sums: the helper against torch's windows of ones, its adjoint, and the form chosen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def helpers(*names: str) -> dict[str, object]:
     return found
 
 
-box_sum = helpers("_box_sum")["_box_sum"]
+HELPERS = helpers("_box_sum", "_box_adjoint")
+box_sum, box_adjoint = HELPERS["_box_sum"], HELPERS["_box_adjoint"]
 
 
 def image(*shape: int, seed: int = 0) -> Tensor:
@@ -57,11 +58,45 @@ def test_a_box_sum_is_a_window_of_ones(axes, rank):
     torch.testing.assert_close(box_sum(x, kernel, stride, padding, dilation), wanted)
 
 
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum()
+
+
+@every_rank
+@every_step
+def test_the_adjoint_of_a_box_sum(axes, rank):
+    """⟨box(u), v⟩ = ⟨u, adjoint(v)⟩, in integers: there is no rounding."""
+    steps = columns(axes, rank)
+    u = image(2, *SPATIAL[:rank]).mul(100).round()
+    summed = box_sum(u, *steps)
+    v = image(*summed.shape, seed=1).mul(100).round()
+    spread = box_adjoint(v, u.shape[1:], *steps)
+    assert spread.shape == u.shape
+    assert inner(summed, v) == inner(u, spread)
+
+
+@every_rank
+def test_another_kernel_padding_or_dilation_has_another_adjoint(rank):
+    steps = [(3,) * rank, (2,) * rank, (1,) * rank, (1,) * rank]
+    u = image(2, *SPATIAL[:rank]).mul(100).round()
+    summed = box_sum(u, *steps)
+    v = image(*summed.shape, seed=1).mul(100).round()
+    for place, other in ((0, 2), (2, 0), (3, 2)):
+        wrong = [*steps]
+        wrong[place] = (other,) * rank
+        spread = box_adjoint(v, u.shape[1:], *wrong)
+        assert spread.shape != u.shape or inner(summed, v) != inner(u, spread)
+
+
 def test_gradients_of_both_orders():
     steps = ((3, 2), (2, 1), (1, 2), (2, 1))
     x = image(1, 5, 4).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: box_sum(t, *steps), (x,))
-    assert torch.autograd.gradgradcheck(lambda t: box_sum(t, *steps).square(), (x,))
+    for call in (
+        lambda t: box_sum(t, *steps),
+        lambda t: box_adjoint(box_sum(t, *steps), (5, 4), *steps),
+    ):
+        assert torch.autograd.gradcheck(call, (x,))
+        assert torch.autograd.gradgradcheck(lambda t, call=call: call(t).square(), (x,))
 
 
 def test_a_window_of_one_position_costs_nothing():
@@ -123,9 +158,11 @@ def test_a_map_with_all_channels_is_a_window_of_ones_over_up_to_two_axes(rank, f
 
 def test_only_a_gauge_that_may_be_infinite_is_widened():
     text = generate(load_spec(SPEC_FILES["conv2d"])).text
-    affine, norm = text.split("class NormLike")
-    without, full = affine[affine.index("if self.bias is None:\n            wide") :].split("else:")
+    affine, norm = (
+        text[text.index(f"def {name}_gauge(") :].split("class ")[0]
+        for name in ("_patch_norm_conv2d", "_norm_like_patch_norm_conv2d")
+    )
+    without, full = affine[affine.index("if bias is None:") :].split("return torch.rsqrt")
     assert "_wide(energy)" in without
-    assert "torch.rsqrt(1 + energy)" in full
-    assert "_wide(" not in full.split("def extra_repr")[0]
+    assert full.startswith("(1 + energy)")
     assert "_wide(energy)" in norm

@@ -58,6 +58,10 @@ def test_accepts_plain_pytorch():
     check(GOOD)
 
 
+def test_accepts_sums_of_any_length():
+    check(in_forward(f"x = ({' + '.join(['x'] * 1000)}).mT"))
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -70,6 +74,10 @@ def test_accepts_plain_pytorch():
         "x.__class__",
         "x.__dict__['a']",
         "super().__getattribute__('a')",
+        "super().forward(x)",
+        "super(Layer, self).__init__()",
+        "(x + x).weight",
+        "self.other(x).mT.weight",
         "torch.load('file')",
         "torch.hub.load('a', 'b')",
         "torch.ops.aten",

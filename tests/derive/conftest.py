@@ -12,8 +12,8 @@ import truestep
 from derive import LayerSpec, load_spec
 from derive.evaluate import Evaluator, run_program
 from derive.nodes import Letter
+from derive.points import random_sizes, random_tensors, with_lines
 from derive.program import Program
-from derive.rank import random_sizes, random_tensors, with_lines
 from derive.resolve import resolve
 from derive.update import Update, derive_update
 

@@ -197,6 +197,22 @@ class TestRefusals:
         reasons = self.reasons(layer("z[n, i] = relu(W[i, j]*x[n, j] + b[i])"))
         assert reasons["unit gauge"].startswith("κ = 0 wherever")
 
+    @pytest.mark.parametrize("factor", ["sigmoid(a[i])", "exp(a[i])", "a[i]**2", "2"])
+    def test_factors_without_a_sign_switch_no_unit_off(self, factor):
+        spec = layer(
+            f"z[n, i] = b[i]*relu({factor}*x[n, i])",
+            "a b" if "a" in factor else "b",
+            {"i": "units"},
+        )
+        assert "unit gauge" not in self.reasons(spec)
+
+    @pytest.mark.parametrize("factor", ["a[i]", "a[i]**3", "relu(a[i])**2", "(sigmoid(a[i]) - 1)"])
+    def test_factors_with_a_sign_do(self, factor):
+        reasons = self.reasons(
+            layer(f"z[n, i] = b[i]*relu({factor}*x[n, i])", "a b", {"i": "units"})
+        )
+        assert reasons["unit gauge"].startswith("κ = 0 wherever")
+
     def test_degree_above_two(self):
         spec = layer("z[n, i] = W[i, j]*(x[n, j] + x[n, j]**2 + x[n, j]**3) + b[i]")
         assert "degree above two" in self.reasons(spec)["input map"]

@@ -7,7 +7,7 @@ import pytest
 
 from derive import LayerSpec, SpecError
 from derive.evaluate import Evaluator, run_program
-from derive.rank import random_sizes, random_tensors
+from derive.points import random_sizes, random_tensors
 from derive.resolve import resolve
 
 

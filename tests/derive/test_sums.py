@@ -1,12 +1,14 @@
 """Sums over letters, as the solver closes them, and the sign of a factor."""
 
 import pytest
-from sympy import Integer, Symbol, exp, oo, sqrt
+from sympy import Add, Integer, Mul, Symbol, exp, oo, sqrt
 
 from derive.budget import TooLargeError
 from derive.fractions import apart, cancel
-from derive.nodes import Delta, Letter, Read, size_symbol
-from derive.normal import contract
+from derive.nodes import Contraction, Delta, Letter, Read, size_symbol
+from derive.normal import contract, normal
+from derive.roots import vanishes
+from derive.squares import complete_squares
 from derive.structure import _nonnegative, at_zero_input
 
 J, K = Letter("j", "j"), Letter("k", "k")
@@ -77,3 +79,69 @@ def test_a_tower_of_exponentials_at_zero_is_not_computed(height, finite):
     for _ in range(height):
         value = exp(value)
     assert (at_zero_input(value, ("a",)) != oo) is finite
+
+
+def test_sums_that_cancel_within_are_zero():
+    j, n = Letter("j", "j"), Letter("n", "n")
+    x = Read(Symbol("x"), n, j)
+    square = Contraction((2 + x) ** 2 / (1 + x) ** 2, j)
+    parts = size_symbol("j") + Contraction(1 / (1 + x) ** 2, j) + 2 * Contraction(1 / (1 + x), j)
+    assert vanishes(square - parts)
+    assert vanishes((parts + 1) / (square + 1) - 1)
+    assert not vanishes(square - parts + 1)
+    assert not vanishes(square - parts + size_symbol("j"))
+    assert not vanishes(square - parts - Contraction(1 / (1 + x), j))
+
+
+SUM, SQUARES = contract(A, [J]), contract(A**2, [J])
+X, Y = Symbol("x", real=True), Symbol("y", real=True)
+C = Read(Symbol("c"), J, K)
+SQUARE = SQUARES - 2 * X * SUM + N * X**2
+
+
+@pytest.mark.parametrize(
+    ("expression", "sums"),
+    [
+        (SQUARE, 1),
+        (SQUARES + 2 * SUM + N, 1),
+        (contract(C**2 - 2 * X * C, [J, K]) + N * M * X**2, 1),
+        (3 * SQUARES - 6 * X * SUM + 3 * N * X**2, 1),
+        (Y**2 * SQUARES - 2 * X * Y * SUM + N * X**2, 1),
+        (SQUARE + 5, 2),
+        (SQUARE + Y**2, 2),
+        (SQUARE + B, 2),
+        (X**2 - 2 * X**2 * Y + X**2 * Y**2, 1),
+        (X**2 - 2 * X**2 * Y + X**2 * Y**2 + 1, 2),
+    ],
+)
+def test_squares_are_put_together_again(expression, sums):
+    found = complete_squares(expression)
+    assert found != expression
+    assert len(Add.make_args(found)) == sums
+    (square,) = [t for t in Add.make_args(found) if t not in expression.args]
+    bodies = [f.body if isinstance(f, Contraction) else f for f in Mul.make_args(square)]
+    powers = [p for b in bodies for p in Mul.make_args(b)]
+    assert any(p.is_Pow and p.exp == 2 and p.base.is_Add for p in powers)
+    assert normal(found - expression) == 0
+    root = sqrt(1 + expression)
+    assert complete_squares(X * root) == X * sqrt(complete_squares(1 + expression))
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        SQUARES - 3 * X * SUM + N * X**2,
+        SQUARES + N * X**2,
+        contract(C**2 - 2 * X * C, [J, K]) + N * X**2,
+        contract(C**2 - 2 * X * C, [J, K]) + (N + M) * X**2,
+        SQUARES - 2 * X * SUM,
+        -SQUARE.expand(),
+        SUM,
+        X**2 + X**2 * Y + X**2 * Y**2,
+        X**2 + 2 * X**2 * Y,
+        X**3 - 2 * X**3 * Y + X**3 * Y**2,
+        -(X**2) + 2 * X**2 * Y - X**2 * Y**2,
+    ],
+)
+def test_what_is_no_square_stays(expression):
+    assert complete_squares(expression) == expression

@@ -1,9 +1,10 @@
 """The generated attention: parity with torch, kernels, and what users do to layers."""
 
 import copy
+import importlib
 import itertools
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -18,13 +19,11 @@ from tests.layers.attention_reference import evaluate_attention
 from tests.support import SPEC_FILES
 from verify.contracts.example import Example
 from verify.contracts.stage import COMPILERS, CONTRACTS, broken
-from verify.load import load_module
 
 # torch's own compiler and forward mode still use torch.jit.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 
-SOURCE = generate(load_spec(SPEC_FILES["multihead_attention"]))
-mha: Any = load_module(SOURCE.text, SOURCE.module)
+mha: Any = importlib.import_module("truestep.layers.multihead_attention")
 Layer = Any
 LAYERS: list[Any] = [mha.AffineLikeMultiheadAttention, mha.ValueMixMultiheadAttention]
 E, H, D = 8, 2, 4
@@ -32,6 +31,12 @@ N, L, S = 3, 5, 6
 
 # float64, sums of fewer than 100 terms of order one, a few layers deep.
 TOLERANCE: dict[str, Any] = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@cache
+def derived() -> Any:
+    """The layer as it is derived."""
+    return generate(load_spec(SPEC_FILES["multihead_attention"])).attention
 
 
 def close(actual: object, expected: object) -> None:
@@ -562,7 +567,7 @@ def test_output_is_that_of_the_derived_formulas(
     additive = random(L, L) if mask else None
     if additive is not None:
         additive[0, -1] = -torch.inf
-    wanted = evaluate_attention(SOURCE.attention, layer, args, additive, cls is LAYERS[1])
+    wanted = evaluate_attention(derived(), layer, args, additive, cls is LAYERS[1])
     for need_weights in (True, False):
         found = layer(*args, attn_mask=additive, need_weights=need_weights)[0]
         close(found.detach(), torch.from_numpy(wanted))

@@ -168,6 +168,42 @@ class RootOfInput(Good):
         return super().forward(x) * (x - x).square().sum(-1, keepdim=True).sqrt()
 
 
+class Squared(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        ctx.save_for_backward(z)
+        return z.square()
+
+    @staticmethod
+    def backward(ctx, g):
+        (z,) = ctx.saved_tensors
+        return 2 * z.detach() * g
+
+
+class CutOff(Good):
+    def forward(self, x):
+        z = super().forward(x)
+        plain = torch._C._are_functorch_transforms_active()
+        return z.square() if plain else Squared.apply(z)
+
+
+class Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight.mT
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight = ctx.saved_tensors
+        return g @ weight if ctx.needs_input_grad[1] else torch.zeros_like(x), g.mT @ x
+
+
+class AskedOfAnother(Good):
+    def forward(self, x):
+        return Product.apply(x, self.weight) + self.bias
+
+
 BREAKS = {
     "plain state": (Buffer, Subclass),
     "reset": (Unseeded,),
@@ -184,7 +220,8 @@ BREAKS = {
     "functional": (Aside,),
     "forward mode": (WrongForward,),
     "ensemble": (Branch,),
-    "gradient penalty": (RootOfInput,),
+    "gradient penalty": (RootOfInput, CutOff),
+    "alone": (AskedOfAnother,),
     "one sample": (Batch,),
     "no sample": (AtLeastOne,),
     "compile": (Branch,),

@@ -35,6 +35,10 @@ BROKEN = {
     "one leading axis": ("linear", "AffineLikeLinear", "scale.unsqueeze(-1)", "scale.unsqueeze(1)"),
     "no saturation": ("linear", "AffineLikeLinear", "scale.clamp(max=torch.finfo(wide).max)",
                       "scale"),
+    "squares in half precision": ("linear", "AffineLikeLinear", "energy = _energy(x, -1)",
+                                  "energy = _energy(x, -1).to(x.dtype)"),
+    "beyond the type on the way": ("linear", "AffineLikeLinear", "(z * scale.float())",
+                                   "(z * 1000 * (scale.float() / 1000))"),
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ GAUGE = "            scale = _affine_like_linear_gauge(x, bias)"
 CONSTANT = "            scale = scale"
 WRONG = {
     "power of the scale": ("scale.square()", "scale", DERIVATIVE),
-    "sign": ("value=-1", "value=1", DERIVATIVE),
+    "sign": (".unsqueeze(-1), -1)", ".unsqueeze(-1), 1)", DERIVATIVE),
     "upstream for its scaled form": ("u @ weight", "grad @ weight", DERIVATIVE),
     "gradient of the bias": ("_rows(u).sum(0)", "_rows(grad).sum(0)", DERIVATIVE),
     "gradient of the weight": (".mT @ _rows(x)", ".mT @ (2 * _rows(x))", DERIVATIVE),

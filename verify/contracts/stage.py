@@ -66,6 +66,7 @@ CONTRACTS: Mapping[str, Contract] = {
     "forward mode": Contract(transforms.forward_mode),
     "ensemble": Contract(transforms.ensemble),
     "gradient penalty": Contract(transforms.gradient_penalty, "reals"),
+    "alone": Contract(transforms.alone),
     "one sample": Contract(transforms.one_sample, "samples"),
     "no sample": Contract(transforms.no_sample, "samples"),
 }

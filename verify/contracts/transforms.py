@@ -7,7 +7,7 @@ torch warns of operations that have no batching rule, whoever calls them, and of
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -154,11 +154,43 @@ def no_sample(example: Example) -> None:
 
 
 def gradient_penalty(example: Example) -> None:
-    """A loss of gradients by the inputs can be differentiated again, and stays finite."""
+    """Gradients can be differentiated again, as ``torch.func`` differentiates them."""
     module, inputs = example.build(dtype=torch.float64), example.given()
-    leaves = [x.requires_grad_() for x in inputs if x.is_floating_point()]
-    energy = call(module, inputs).square().sum()
-    slopes = torch.autograd.grad(energy, leaves, create_graph=True, materialize_grads=True)
-    penalty = torch.stack([s.square().sum() for s in slopes]).sum()
-    for value in torch.autograd.grad(penalty, list(module.parameters()), materialize_grads=True):
+    named, function = dict(module.named_parameters()), function_of(module)
+    reals = {f"input {k}": x for k, x in enumerate(inputs) if x.is_floating_point()}
+    leaves = {**named, **{name: x.requires_grad_() for name, x in reals.items()}}
+
+    def energy(values: Parameters) -> Tensor:
+        given = [values.get(f"input {k}", x) for k, x in enumerate(inputs)]
+        return function({name: values[name] for name in named}, *given).square().sum()
+
+    def penalty(slopes: Iterable[Tensor]) -> Tensor:
+        return torch.stack([s.square().sum() for s in slopes]).sum()
+
+    every = list(leaves.values())
+    slopes = torch.autograd.grad(
+        call(module, inputs).square().sum(), every, create_graph=True, materialize_grads=True
+    )
+    found = torch.autograd.grad(penalty(slopes), every, materialize_grads=True)
+    plain = {name: value.detach() for name, value in leaves.items()}
+    with quiet():
+        wanted = grad(lambda values: penalty(grad(energy)(values).values()))(plain)
+    size = max(1.0, *(float(x.abs().max()) for x in wanted.values() if x.numel()))
+    for name, value in zip(leaves, found, strict=True):
         demand(bool(value.isfinite().all()), "a second derivative is not finite")
+        close(value, wanted[name], example.tolerance * size, f"the second derivative by {name}")
+
+
+def alone(example: Example) -> None:
+    """Each parameter and input has the gradient that it has together with the others."""
+    module, inputs = example.build(dtype=torch.float64), example.given()
+    leaves = [x for x in (*module.parameters(), *inputs) if x.is_floating_point()]
+
+    def gradients(of: list[Tensor]) -> tuple[Tensor, ...]:
+        for leaf in leaves:
+            leaf.requires_grad_(any(leaf is x for x in of))
+        return torch.autograd.grad(call(module, inputs).square().sum(), of, materialize_grads=True)
+
+    for number, wanted in enumerate(gradients(leaves)):
+        (found,) = gradients([leaves[number]])
+        close(found, wanted, example.tolerance, f"gradient {number} alone")

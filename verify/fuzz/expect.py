@@ -8,7 +8,8 @@ that have to be offered; where ``derive`` documents a limit of its own, the limi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor
 
 from verify.fuzz.degree import degree
-from verify.fuzz.measure import Measured, activation, measure, self_blocks, without
-from verify.fuzz.points import Point, draw_point
-from verify.fuzz.tree import Fun, Layer, Reduce
-from verify.fuzz.walk import walk
+from verify.fuzz.measure import Measured, Sides, activation, measure, self_blocks, without
+from verify.fuzz.points import NoPoint, Point, draw_point
+from verify.fuzz.tree import Fun, Layer, Reduce, Window
+from verify.fuzz.walk import reads, walk
 from verify.instances import Seeded
 
 CLOSE = 1e-9
@@ -31,6 +32,7 @@ INPUTS = (1.0,) * 2
 KINKED_INPUTS = (1.0,) * 4 + (4.0,) * 4
 """Draws of inputs, and how large; more where a function is flat somewhere, as max(y, 0.5)."""
 RANK_DRAWS = 4
+SPARSE_DRAWS = 2
 SCALES = (1.0, 0.25, 0.0625)
 
 
@@ -66,8 +68,7 @@ class Character:
         parameter_dependent: Whether K(s,s) changes with the parameters.
         affine: Whether z is affine in all parameters.
         vanishing: Whether some parameters make a diagonal entry 0 that others do not.
-        deficient: Whether K(s,s) loses rank at some sizes; ``None`` where it only is 0 somewhere,
-            as at a window that lies outside of its input.
+        deficient: Whether K(s,s) loses rank at some sizes, other than where it is 0.
         polynomial: Whether no real input stands in a function or a denominator.
         scale: κ(μx), where it is a polynomial and the kernel isotropic.
         has_input: Whether an input holds real numbers.
@@ -79,7 +80,7 @@ class Character:
     parameter_dependent: bool
     affine: bool
     vanishing: bool
-    deficient: bool | None
+    deficient: bool
     polynomial: bool
     scale: InputScale | None
     has_input: bool
@@ -103,6 +104,20 @@ def kind_of(own: Tensor) -> str:
         return "anisotropic"
     uneven = float((diagonal - diagonal[:, :1]).abs().max()) > CLOSE * scale
     return "diagonal" if uneven else "isotropic"
+
+
+def is_still(layer: Layer, absent: frozenset[str], source: Seeded) -> bool:
+    """Whether no parameter moves z: K(s,s) is 0, or what rounding leaves of 0.
+
+    That shrinks with the spacing of the numbers, which no other K does.
+    """
+    point = draw_point(layer, source)
+    single = {k: v.float() for k, v in point.tensors.items() if v.is_floating_point()}
+    fine, coarse = (
+        float(measure(layer, p, absent).own.abs().max())
+        for p in (point, point.with_tensors(**single))
+    )
+    return fine <= CLOSE * coarse
 
 
 ORDER = ("zero", "isotropic", "diagonal", "anisotropic")
@@ -196,27 +211,53 @@ def is_kinked(layer: Layer) -> bool:
     )
 
 
-def loses_rank(
-    layer: Layer, absent: frozenset[str], source: Seeded, points: list[Point]
-) -> bool | None:
+def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, points: list[Point]) -> bool:
     """Whether K(s,s) is singular at ordinary sizes, or where units outnumber everything else.
 
-    A site counts with the largest rank that it has when everything is made smaller, where functions
-    do not saturate; but a rank that a flat function takes away is lost, wherever it is there.
+    Sites where it is 0 under other parameters too, as at a window that lies outside of its input,
+    have no gauge and do not count.
     """
-    scales = SCALES[:1] if is_kinked(layer) else SCALES
     wide = [
         draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
     ]
-    singular: bool | None = False
-    for point in (*points, *wide):
-        own = [measure(layer, smaller(point, scale), absent).own for scale in scales]
-        ranks = [torch.linalg.matrix_rank(even(k), hermitian=True) for k in own]
-        rank, width = torch.stack(ranks).max(0).values, own[0].shape[1]
-        if bool(((rank > 0) & (rank < width)).any()):
+    for point in (*points, *wide, *sparse(layer, source)):
+        rank, width = ranks(layer, absent, point)
+        if bool((rank == 0).any()):
+            moved = [redrawn(layer, point, "parameters", source) for _ in range(REDRAWS)]
+            others = torch.stack([ranks(layer, absent, p)[0] for p in moved])
+            rank = torch.where((rank == 0) & (others == 0).all(0), width, rank)
+        if bool((rank < width).any()):
             return True
-        singular = None if bool((rank == 0).any()) else singular
-    return singular
+    return False
+
+
+def sparse(layer: Layer, source: Seeded) -> list[Point]:
+    """Points where one window has a single offset, so that it leaves positions out."""
+    every = (read for line in layer.lines for read in reads(line.value))
+    windows = [i for read in every for i in read.indices if isinstance(i, Window) and i.offset]
+    found = []
+    for letter in dict.fromkeys(layer.stands_for(w.offset) for w in windows):
+        for _ in range(SPARSE_DRAWS):
+            with suppress(NoPoint):
+                found.append(draw_point(layer, source, alone=letter))
+    return found
+
+
+def ranks(layer: Layer, absent: frozenset[str], point: Point) -> tuple[Tensor, int]:
+    """The rank of K(s,s) at each site, and the number of units.
+
+    A site counts with the largest rank that it has when everything is made smaller, where functions
+    do not saturate; but relu and max stay on their side: what they take away is lost.
+    """
+    sides, found = Sides(), torch.zeros((), dtype=torch.long)
+    for scale in SCALES:
+        own = measure(layer, smaller(point, scale), absent, sides).own
+        rank = torch.linalg.matrix_rank(even(own), hermitian=True)
+        found, width = torch.maximum(rank, found), own.shape[1]
+        if bool((found == width).all()):
+            break
+        sides.again()
+    return found, width
 
 
 def smaller(point: Point, scale: float) -> Point:
@@ -255,14 +296,23 @@ def kappas(layer: Layer, absent: frozenset[str], point: Point, mu: float) -> Ten
     return measure(layer, scaled(layer, point, mu), absent).own[:, 0, 0]
 
 
-def coefficients(layer: Layer, absent: frozenset[str], point: Point) -> Tensor:
-    """κ(μx) = Σ_d a_d μ^d at every site, by interpolation; (degree + 1, sites)."""
+def coefficients(
+    layer: Layer, absent: frozenset[str], point: Point, powers: Sequence[int] | None = None
+) -> Tensor:
+    """κ(μx) = Σ_d a_d μ^d at every site, by interpolation; (powers, sites).
+
+    Args:
+        layer: The layer.
+        absent: Optional parameters that it is without.
+        point: Where.
+        powers: Which d occur, if that is known; else all up to the degree of κ.
+    """
     count = 2 * (degree(layer, absent) or 0) + 1
     # On both sides of 0, where powers of μ differ most: a polynomial knows no sign.
     nodes = np.cos(np.pi * (np.arange(count) + 0.5) / count)
     values = torch.stack([kappas(layer, absent, point, float(mu)) for mu in nodes])
-    matrix = torch.from_numpy(np.vander(nodes, count, increasing=True))
-    found: Tensor = torch.linalg.solve(matrix, values)
+    matrix = np.vander(nodes, count, increasing=True)[:, powers or range(count)]
+    found: Tensor = torch.linalg.lstsq(torch.from_numpy(matrix), values).solution
     return found
 
 
@@ -292,9 +342,7 @@ def expected(c: Character) -> dict[str, bool | None]:
         and any(varies for _, varies in own)
         and any(not varies for _, varies in own),
         "unit gauge": c.kind == "diagonal" and not c.vanishing,
-        "matrix gauge": None
-        if c.kind == "anisotropic" and c.deficient is None
-        else c.kind == "anisotropic" and not c.deficient,
+        "matrix gauge": c.kind == "anisotropic" and not c.deficient,
     }
 
 

@@ -352,14 +352,16 @@ def judge_illegal(text: str, seed: int, number: int) -> tuple[str, tuple[Finding
 
 
 def refusal(text: str, kind: Kind) -> tuple[str, Finding | None]:
-    """``refused`` with a proper error, or ``legal`` where that may be; else a finding."""
+    """``refused`` with a proper error, ``legal`` or ``long`` where that may be; else a finding."""
     try:
         spec = read_spec(text, FILE)
         with within(Limits(seconds=SECONDS * SHARE)):
             derive(spec)
     except SpecError as error:
         return "refused", improper(error, kind)
-    except (DerivationError, BudgetError):
+    except BudgetError:
+        return "long", accepted(kind)
+    except DerivationError:
         return "legal", accepted(kind)
     except Exception as error:
         return "crash", Finding(f"illegal: {type(error).__name__}", f"{kind.name}: {error!r}"[:500])

@@ -21,7 +21,8 @@ from derive.errors import DerivationError, SpecError, TruestepError
 from derive.spec import read_spec
 from verify.conformance import cases_of
 from verify.fuzz.compare import compare_kernel, compare_module
-from verify.fuzz.expect import Character, characterise, exactness, expected
+from verify.fuzz.expect import Character, characterise, exactness, expected, is_still
+from verify.fuzz.limits import LIMITS
 from verify.fuzz.measure import Measured
 from verify.fuzz.points import NoPoint, Point
 from verify.fuzz.text import toml
@@ -40,7 +41,6 @@ BUDGET = "more terms than a derivation may have"
 TOO_LONG = "more time than a derivation may take"
 SHARE = 0.5
 """Part of a spec's time after which its derivation has to end by itself."""
-SOMEWHERE_ZERO = "K(s,s) is 0 at a site of some sizes, as where no window reaches"
 RULES = {
     r"K\(s,s\) is \w+": "the kernel is of another kind",
     r"κ depends on the parameters": "κ depends on the parameters",
@@ -56,15 +56,10 @@ RULES = {
     r"a parameter's own kernel": "a parameter's own kernel is not isotropic",
     r"no parameter has a constant": "there is nothing to split",
     r"every parameter has a constant": "there is nothing to split",
-    r"K\(s,s\) has rank 0": SOMEWHERE_ZERO,
     r"K\(s,s\) has rank": "K(s,s) loses rank",
     r"(.*: )?(a product would|the expression has more|the letters of a sum)": BUDGET,
 }
 """How a refusal may begin, and what it is counted as; any other reason is a finding."""
-
-
-LIMITS = ("a token may index one plain axis of a tensor with plain axes",)
-"""What the generator says that it cannot write."""
 
 
 @dataclass(frozen=True)
@@ -139,15 +134,17 @@ def judge(layer: Layer, seed: int, number: int, *, limit: float = 30.0) -> Verdi
         layer: The tree.
         seed: Where points are drawn from.
         number: Which layer of the seed it is; with the seed it determines the verdict.
-        limit: Seconds of the processor; a layer that needs more is a finding.
+        limit: Seconds of the processor; a layer that needs more is a finding. Every stage of
+            verification together may take as much again.
     """
     verdict = Verdict(thorough=number % THOROUGH_EVERY == 0)
+    whole = 2 * limit if verdict.thorough else limit
     try:
-        with limited(limit):
+        with limited(whole):
             Judgement(layer, Seeded(seed, number, 2), verdict, limit * SHARE).run()
     except Overtime:
         phase = max(verdict.seconds, key=lambda k: verdict.seconds[k], default="derive")
-        verdict.found(f"slow: {phase}", f"not done after {limit:g} s")
+        verdict.found(f"slow: {phase}", f"not done after {whole:g} s")
     return verdict
 
 
@@ -208,13 +205,13 @@ class Judgement:
         """A derivation that stops is right only where no parameter moves the activation."""
         if "self-kernel is 0" in str(error):
             for absent in (frozenset[str](), *self.single()):
-                if characterise(self.layer, absent, self.source)[0].kind == "zero":
+                if is_still(self.layer, absent, self.source):
                     self.verdict.kinds.append("zero")
                     return
         if isinstance(error, TooLargeError):
             self.verdict.refused.append(("the layer", BUDGET))
             return
-        if str(error) in LIMITS:
+        if str(error) in LIMITS and LIMITS[str(error)](self.layer):
             self.verdict.refused.append(("the layer", str(error)))
             return
         self.verdict.found(f"derive: {stem(str(error))}", str(error))
@@ -277,7 +274,7 @@ class Judgement:
             self.verdict.offered.append((name, correction.exactness))
             return
         rule = next((v for k, v in RULES.items() if re.match(k, correction.reason)), "")
-        if wanted is True and rule not in (BUDGET, SOMEWHERE_ZERO):
+        if wanted is True and rule != BUDGET:
             self.verdict.found(f"withheld: {name}", f"{correction.reason}; measured {c}")
         elif not rule:
             self.verdict.found(f"refusal: {name}", correction.reason)

@@ -38,10 +38,8 @@ FUNCTIONS: Mapping[str, Callable[..., Tensor]] = {
     "tanh": torch.tanh,
     "erf": torch.erf,
     "sigmoid": torch.sigmoid,
-    "relu": torch.relu,
     "gelu": F.gelu,
     "silu": F.silu,
-    "max": torch.maximum,
 }
 
 
@@ -61,13 +59,35 @@ class Labelled:
         return value
 
 
+class Sides:
+    """On which side of its kink each relu or max is: a first run notes it, later ones keep it."""
+
+    def __init__(self) -> None:
+        """Nothing is noted yet."""
+        self.noted: list[Tensor] = []
+        self.place: int | None = None
+
+    def again(self) -> None:
+        """What is evaluated next keeps the sides, from the first on."""
+        self.place = 0
+
+    def larger(self, a: Tensor, b: Tensor) -> Tensor:
+        """The larger of two numbers, or the one that was."""
+        if self.place is None:
+            self.noted.append(a > b)
+            return torch.where(self.noted[-1], a, b)
+        self.place += 1
+        return torch.where(self.noted[self.place - 1], a, b)
+
+
 class Evaluation:
     """One layer at one point."""
 
-    def __init__(self, layer: Layer, point: Point) -> None:
-        """Keep both; ``tensors`` grows by every line."""
+    def __init__(self, layer: Layer, point: Point, sides: Sides | None = None) -> None:
+        """Keep all; ``tensors`` grows by every line."""
         self.layer = layer
         self.point = point
+        self.sides = sides or Sides()
         self.tensors: dict[str, Tensor] = dict(point.tensors)
 
     def run(self) -> Tensor:
@@ -106,8 +126,11 @@ class Evaluation:
         if isinstance(node, Pow):
             base = self.of(node.base)
             return Labelled(base.letters, base.value**node.exponent)
+        if isinstance(node, Fun) and node.name == "relu":
+            return self.fold(self.sides.larger, (*node.arguments, Const("0")))
         if isinstance(node, Fun):
-            return self.fold(FUNCTIONS[node.name], node.arguments)
+            function = self.sides.larger if node.name == "max" else FUNCTIONS[node.name]
+            return self.fold(function, node.arguments)
         if isinstance(node, Div):
             return self.fold(torch.div, (node.above, node.below))
         if isinstance(node, Sum):
@@ -216,18 +239,23 @@ def without(layer: Layer, point: Point, absent: frozenset[str]) -> Point:
     return point.with_tensors(**{k: v for k, v in zeros.items() if k in absent})
 
 
-def activation(layer: Layer, point: Point) -> Tensor:
+def activation(layer: Layer, point: Point, sides: Sides | None = None) -> Tensor:
     """The uncorrected z, (sites, units)."""
-    z = Evaluation(layer, point).run()
+    z = Evaluation(layer, point, sides).run()
     sites = math.prod(z.shape[: len(layer.site)])
     return z.reshape(sites, -1)
 
 
-def measure(layer: Layer, point: Point, absent: frozenset[str] = frozenset()) -> Measured:
+def measure(
+    layer: Layer,
+    point: Point,
+    absent: frozenset[str] = frozenset(),
+    sides: Sides | None = None,
+) -> Measured:
     """The activation and kernel of a layer without its absent parameters."""
     names = [t.name for t in layer.parameters if t.name not in absent]
     leaves = {n: point.tensors[n].clone().requires_grad_() for n in names}
-    z = activation(layer, without(layer, point, absent).with_tensors(**leaves))
+    z = activation(layer, without(layer, point, absent).with_tensors(**leaves), sides)
     jacobians = jacobian(z, list(leaves.values()))
     parts = {}
     for name, j in zip(names, jacobians, strict=True):

@@ -26,6 +26,8 @@ from verify.instances import Seeded
 LARGEST = 48
 """Elements that an output may have for its Jacobian to be quick; twice that with five letters."""
 DRAWS = 60
+PATIENCE = 3
+"""How many numbers of units are tried where they shall be many."""
 
 
 class NoPoint(Exception):  # noqa: N818 - an answer, not a mishap
@@ -67,7 +69,9 @@ def extent(length: int, offsets: int, w: Window, numbers: Mapping[str, Any]) -> 
     return (length + 2 * q - d * (offsets - 1) - 1) // s + 1
 
 
-def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = False) -> Point:
+def draw_point(
+    layer: Layer, source: Seeded, *, least: int = 2, wide: bool = False, alone: str = ""
+) -> Point:
     """Sizes that fit together, and normal values.
 
     Args:
@@ -75,14 +79,18 @@ def draw_point(layer: Layer, source: Seeded, *, least: int = 2, wide: bool = Fal
         source: Where choices come from.
         least: The least size of what is free to choose.
         wide: Whether the units shall outnumber everything else, where a kernel loses rank first.
+        alone: A letter whose size is 1: windows with one offset leave positions out.
 
     Raises:
         NoPoint: If nothing small fits.
     """
     most = LARGEST * (2 if len(layer.output.letters) > 4 else 1)
-    for _ in range(DRAWS):
+    many = 5 if len(layer.unit) == 1 else 3
+    for attempt in range(DRAWS):
         numbers = draw_numbers(layer, source, wide)
-        sizes = draw_sizes(layer, source, numbers, least, wide)
+        # Fewer where so many do not fit: where units are many, little else is left to chance.
+        units = max(2, many - PATIENCE * attempt // DRAWS) if wide else 0
+        sizes = draw_sizes(layer, source, numbers, least, units, alone)
         output = math.prod(sizes[layer.stands_for(x)] for x in layer.output.letters)
         if all(v >= 1 for v in sizes.values()) and output <= most:
             return Point(sizes, numbers, draw_tensors(layer, source, sizes))
@@ -105,9 +113,14 @@ def draw_numbers(layer: Layer, source: Seeded, defaults: bool) -> dict[str, Any]
 
 
 def draw_sizes(
-    layer: Layer, source: Seeded, numbers: Mapping[str, Any], least: int, wide: bool
+    layer: Layer,
+    source: Seeded,
+    numbers: Mapping[str, Any],
+    least: int,
+    many: int,
+    alone: str,
 ) -> dict[str, int]:
-    """A size for every letter that stands for itself."""
+    """A size for every letter that stands for itself; with ``many`` units, all else is 1."""
     sizes: dict[str, int] = {}
     units = {layer.stands_for(x) for x in layer.unit}
     for size in layer.sizes:
@@ -118,12 +131,13 @@ def draw_sizes(
         elif size.how != "window":
             high = max(least, 3 if len(layer.output.letters) < 4 else 2)
             sizes[size.letter] = source.integer(least, high)
-            if wide:
-                many = 5 if len(units) == 1 else 3
+            if many:
                 sizes[size.letter] = many if size.letter in units else 1
+            if size.letter == alone:
+                sizes[size.letter] = 1
     for size in layer.sizes:
         if size.how == "window":
-            fit_window(layer, size, sizes, numbers, wide)
+            fit_window(layer, size, sizes, numbers, bool(many))
     return sizes
 
 

@@ -1,7 +1,7 @@
 """Judge every mutant of some files, in parallel, with results that survive an interruption.
 
 Generated files carry the same small functions along, word for word. A mutant of such a function is
-judged in one file after another until one refuses it.
+judged in one file after another until one refuses it or an argument covers it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from verify.mutation.isolation import judged
 from verify.mutation.mutants import Mutant
 from verify.mutation.verdict import Verdict
 
-CHUNK = 30
+CHUNK = 20
 TIMEOUT = "timeout"
 
 
@@ -44,6 +44,9 @@ class Target(Protocol):
 
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
+
+    def prepare(self) -> None:
+        """Do once what every mutant needs, before processes are forked."""
 
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """Who refuses a mutant, and why; in a forked process."""
@@ -112,11 +115,12 @@ def run(
     jobs = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     found: dict[str, Verdict] = {}
     refused: set[str] = set()
+    argued: set[str] = set()
     for place, key in enumerate(plan.keys):
         target = plan.open(key)
         digest = digest_of(target.text)
         chosen = target.mutants()[:: plan.sample]
-        here = [m.identity for m in chosen if m.shared not in refused]
+        here = [m.identity for m in chosen if m.shared not in refused | argued]
         old = {i: known[i] for i in here if i in known and known[i].digest == digest}
         rest = [i for i in here if i not in old]
         parts = [tuple(rest[k : k + CHUNK]) for k in range(0, len(rest), CHUNK)]
@@ -128,6 +132,7 @@ def run(
                     progress(verdict, place + 1, len(plan.keys))
         found |= old
         refused |= {v.shared for v in old.values() if v.killer} - {""}
+        argued |= {v.shared for v in old.values() if argument(v, equivalents)} - {""}
     whole = plan.sample == 1
     return summed([v for v in found.values() if in_question(v, refused)], equivalents, whole=whole)
 
@@ -137,9 +142,15 @@ def in_question(verdict: Verdict, refused: set[str]) -> bool:
     return not (verdict.survived and verdict.shared in refused)
 
 
+def argument(verdict: Verdict, equivalents: Sequence[Equivalent]) -> Equivalent | None:
+    """The argument for a survivor, if there is one."""
+    return next((e for e in equivalents if verdict.survived and e.covers(verdict)), None)
+
+
 def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -> list[Verdict]:
     """The verdicts on some mutants of one file."""
     target = open_(key)
+    target.prepare()
     digest = digest_of(target.text)
     wanted = frozenset(identities)
     here = [m for m in target.mutants() if m.identity in wanted]
@@ -180,7 +191,7 @@ def summed(
     ordered = tuple(sorted(verdicts, key=lambda v: v.identity))
     argued: dict[str, Equivalent] = {}
     for verdict in ordered:
-        reason = next((e for e in equivalents if verdict.survived and e.covers(verdict)), None)
+        reason = argument(verdict, equivalents)
         if reason is not None:
             argued[verdict.identity] = reason
     survivors = tuple(v for v in ordered if v.survived and v.identity not in argued)

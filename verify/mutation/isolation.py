@@ -1,7 +1,8 @@
 """Mutants run in a forked process: they may loop, exhaust memory, or change what others share.
 
 A forked process starts within milliseconds with everything imported. It judges one mutant after
-another and sends a line for each; one that dies or does not answer in time is replaced.
+another and sends a line for each; one that dies or does not answer in time is replaced. Time
+is that of the processor, so that a busy machine is no verdict.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from derive.errors import TruestepError
 T = TypeVar("T")
 MEMORY = 4 << 30
 """Bytes that a process may take beyond what it holds when it is forked."""
+LOOK = 0.5
+"""Seconds between two looks at what a process has used."""
+PATIENCE = 10
+"""A process that waits, or is kept waiting, may take so many times its seconds."""
 
 
 class IsolationError(TruestepError):
@@ -44,17 +49,26 @@ class Child:
     text: bytes = b""
 
     def line(self, seconds: float) -> bytes:
-        """The next line; empty if the process died or did not answer in time."""
-        end = time.monotonic() + seconds
+        """The next line; empty if the process died or used up its seconds of the processor."""
+        start, spent = time.monotonic(), self.spent()
         while b"\n" not in self.text:
-            left = max(0.0, end - time.monotonic())
-            ready, _, _ = select.select([self.handle], [], [], left)
+            ready, _, _ = select.select([self.handle], [], [], min(seconds, LOOK))
             part = os.read(self.handle, 1 << 16) if ready else b""
-            if not part:
+            late = time.monotonic() - start > PATIENCE * seconds
+            if (ready and not part) or late or self.spent() - spent > seconds:
                 return b""
             self.text += part
         line, self.text = self.text.split(b"\n", 1)
         return line
+
+    def spent(self) -> float:
+        """Seconds of the processor that the process has used."""
+        try:
+            with open(f"/proc/{self.process}/stat", encoding="ascii") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
     def end(self) -> None:
         """Stop the process."""
@@ -71,7 +85,7 @@ def judged(
     Args:
         function: Anything; what it changes stays in its process.
         items: What it is called with.
-        seconds: How long one call may take.
+        seconds: How much of the processor one call may take.
         alone: Whether every item has a process of its own.
 
     Yields:

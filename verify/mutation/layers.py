@@ -1,19 +1,21 @@
-"""Mutants of a generated layer, and what refuses them, cheapest first.
+"""Mutants of a generated layer, and what refuses them, the most in a second first.
 
     gate       the text is no generated PyTorch, or does not import
-    emitted    the exact interpreter of the text
-    declared, numeric, contracts, lowering, order, gradients      the stages of that name
-    accuracy   units in the last place against arithmetic of 256 bits
+    emitted    the exact interpreter of the text, where it takes what the mutant changes
+    declared   constructor, initial values, leading axes, precision, vanishing inputs
     tests      the repository's tests of the layers, in a checkout
+    accuracy   units in the last place against arithmetic of 256 bits
+    contracts, numeric, lowering, gradients, order      the stages of that name
 
-That the text is not what the spec generates would refuse them all and counts for nothing here.
+Only classes that can take the mutated function are judged. That the text is not what the spec
+generates would refuse them all and counts for nothing here.
 """
 
 from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,11 @@ from verify import accuracy_table, conformance
 from verify.accuracy import bound, measure
 from verify.contracts.stage import contracts_stage
 from verify.declared import declared_stage
-from verify.emitted import Prover
 from verify.gradients import gradients_stage
 from verify.lowering import lowering_stage
 from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
+from verify.mutation.reading import Reading, reaching, statement
 from verify.mutation.suite import run_tests
 from verify.numeric import judge_case, judge_whole
 from verify.order import order_stage
@@ -40,7 +42,7 @@ from verify.stage import Case, Record, Settings, Stage, cases, run_stage
 from verify.subject import Subject
 
 INSTANCES = 8
-SECONDS = 60.0
+SECONDS = 240.0
 WORST = ("bfloat16", "float16", "float32")
 """The formats whose numbers run out first."""
 STAGES: dict[str, Stage] = {
@@ -65,6 +67,26 @@ class Found:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class Broken:
+    """A text in place of the generated one.
+
+    Attributes:
+        text: The text.
+        subjects: Its classes that may differ, with what was derived for them.
+        where: See :meth:`Reading.judge`.
+    """
+
+    text: str
+    subjects: Sequence[Subject]
+    where: frozenset[int] | None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The classes that may differ."""
+        return frozenset(s.name for s in self.subjects)
+
+
 class LayerTarget:
     """A generated file, its derivations, and instances at which its mutants are judged.
 
@@ -76,20 +98,39 @@ class LayerTarget:
     seconds = SECONDS
 
     def __init__(self, spec_file: Path) -> None:
-        """Generate the layer and draw the instances, with all that does not depend on the text."""
+        """Generate the layer."""
         torch.set_num_threads(1)
         self.source: Any = generate(load_spec(spec_file))
         self.stem = spec_file.stem
         self.file = f"layers/{self.source.module}"
         self.tree = ast.parse(self.source.text)
-        self.subjects = subjects_of(self.source)
-        self.settings = Settings(INSTANCES, 0, general_of(self.source))
-        self.prover = Prover(self.subjects)
-        self.prover.judge(self.text)
-        self.cases: dict[Any, list[Case]] = {}
-        for subject in self.subjects:
-            record = Record("numeric", subject.name)
-            self.cases[subject.key] = list(cases(subject, self.settings, record))
+
+    def prepare(self) -> None:
+        """Read the unbroken file, and derive all that does not depend on the text."""
+        assert self.reading.places, "a layer is read somewhere"
+        assert self.settings.general, "every layer has a general lowering"
+
+    @functools.cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """The unbroken classes."""
+        return subjects_of(self.source)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        """What the stages are given."""
+        return Settings(INSTANCES, 0, general_of(self.source))
+
+    @functools.cached_property
+    def reading(self) -> Reading:
+        """The exact reading of the unbroken text."""
+        return Reading(self.subjects, self.text)
+
+    @functools.cached_property
+    def cases(self) -> dict[Any, list[Case]]:
+        """The instances of the numeric stage for every class and choice of parameters."""
+        return {
+            s.key: list(cases(s, self.settings, Record("numeric", s.name))) for s in self.subjects
+        }
 
     @property
     def text(self) -> str:
@@ -103,28 +144,48 @@ class LayerTarget:
 
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """Who refuses a mutant, and why."""
-        found = self.judge_text(ast.unparse(mutated_tree(self.tree, mutant)))
+        place = statement(self.tree, mutant)
+        found = self.judge_text(
+            ast.unparse(mutated_tree(self.tree, mutant)),
+            None if place is None else frozenset([place]),
+            reaching(self.tree, mutant.function),
+        )
         return found.killer, found.detail
 
-    def judge_text(self, text: str) -> Found:
-        """Who refuses a text in place of the generated one, and why."""
+    def judge_text(
+        self, text: str, where: frozenset[int] | None = None, names: Collection[str] | None = None
+    ) -> Found:
+        """Who refuses a text in place of the generated one, and why.
+
+        Args:
+            text: The text.
+            where: First lines of the statements that differ; ``None``: any.
+            names: The definitions that may differ; ``None``: all.
+        """
         try:
-            judged = subjects_of(replace(self.source, text=text))
+            found = subjects_of(replace(self.source, text=text))
         except (TruestepError, SyntaxError) as error:
             return Found("gate", str(error))
-        for killer in KILLERS:
-            found = killer(self, judged)
-            if found.killer:
-                return found
-        return Found()
+        broken = Broken(text, [s for s in found if names is None or s.name in names], where)
+        refusals = (killer(self, broken) for killer in KILLERS if broken.subjects)
+        return next((found for found in refusals if found.killer), Found())
 
 
-Killer = Callable[[LayerTarget, Sequence[Subject]], Found]
+Killer = Callable[[LayerTarget, Broken], Found]
 
 
-def numeric(target: LayerTarget, judged: Sequence[Subject]) -> Found:
+def emitted(target: LayerTarget, broken: Broken) -> Found:
+    """The exact interpreter of the text."""
+    try:
+        target.reading.judge(broken.text, broken.where, broken.names)
+    except Exception as error:  # what the interpreter cannot read is refused too
+        return Found("emitted", f"{type(error).__name__}: {error}")
+    return Found()
+
+
+def numeric(target: LayerTarget, broken: Broken) -> Found:
     """The comparisons of the numeric stage at the prepared instances, up to the first refusal."""
-    for case in prepared(target, judged):
+    for case in prepared(target, broken):
 
         def stage(_: Sequence[Subject], __: Settings, record: Record, case: Case = case) -> None:
             record.instances += 1
@@ -137,21 +198,12 @@ def numeric(target: LayerTarget, judged: Sequence[Subject]) -> Found:
     return Found()
 
 
-def emitted(target: LayerTarget, judged: Sequence[Subject]) -> Found:
-    """The exact interpreter of the text."""
-    try:
-        target.prover.judge(judged[0].text)
-    except Exception as error:  # what the interpreter cannot read is refused too
-        return Found("emitted", f"{type(error).__name__}: {error}")
-    return Found()
-
-
-def prepared(target: LayerTarget, judged: Sequence[Subject]) -> Iterator[Case]:
+def prepared(target: LayerTarget, broken: Broken) -> Iterator[Case]:
     """The prepared instances of every subject, first instances first, with the mutated classes."""
-    here = {s.key: s for s in judged}
+    here = {s.key: s for s in broken.subjects}
     for index in range(INSTANCES):
         for key, found in target.cases.items():
-            if index < len(found) and accepts(here[key], found[index]):
+            if key in here and index < len(found) and accepts(here[key], found[index]):
                 yield replace(found[index], subject=here[key])
 
 
@@ -166,27 +218,27 @@ def accepts(subject: Subject, case: Case) -> bool:
     return True
 
 
-def by_stage(name: str, target: LayerTarget, judged: Sequence[Subject]) -> Found:
+def by_stage(name: str, target: LayerTarget, broken: Broken) -> Found:
     """A stage of verification for every class, up to the first refusal."""
-    for result in staged(name, target, judged):
+    for result in staged(name, target, broken):
         if not result.passed:
             return Found(name, result.detail)
     return Found()
 
 
-def staged(name: str, target: LayerTarget, judged: Sequence[Subject]) -> Iterator[StageResult]:
+def staged(name: str, target: LayerTarget, broken: Broken) -> Iterator[StageResult]:
     """A stage's result for every class."""
-    for own in dict.fromkeys(s.name for s in judged):
-        variants = [s for s in judged if s.name == own]
+    for own in dict.fromkeys(s.name for s in broken.subjects):
+        variants = [s for s in broken.subjects if s.name == own]
         here = conformance.shared(target.settings, variants)
         yield run_stage(name, STAGES[name], variants, here)
 
 
-def accuracy(target: LayerTarget, judged: Sequence[Subject]) -> Found:
+def accuracy(target: LayerTarget, broken: Broken) -> Found:
     """The errors in units of the last place, against arithmetic of 256 bits."""
     if target.stem not in accuracy_table.SPECS:
         return Found()
-    for subject in accuracy_table.judged(judged):
+    for subject in accuracy_table.judged(broken.subjects):
         for format in WORST:
             count, errors = measure(subject, format)
             row = accuracy_table.Row(subject.name, format, bound(count, format), tuple(errors))
@@ -195,23 +247,25 @@ def accuracy(target: LayerTarget, judged: Sequence[Subject]) -> Found:
     return Found()
 
 
-def suite(target: LayerTarget, judged: Sequence[Subject]) -> Found:
+def suite(target: LayerTarget, broken: Broken) -> Found:
     """The tests of the layers with the mutated module in the generated one's place."""
-    failed = run_tests(target.source.module, judged[0].type.__module__, [s.name for s in judged])
+    module = broken.subjects[0].type.__module__
+    failed = run_tests(target.source.module, module, sorted(broken.names))
     return Found("tests", failed) if failed else Found()
 
 
 KILLERS: tuple[Killer, ...] = (
     emitted,
     functools.partial(by_stage, "declared"),
-    numeric,
-    functools.partial(by_stage, "contracts"),
-    functools.partial(by_stage, "lowering"),
-    functools.partial(by_stage, "order"),
-    functools.partial(by_stage, "gradients"),
-    accuracy,
     suite,
+    accuracy,
+    functools.partial(by_stage, "contracts"),
+    numeric,
+    functools.partial(by_stage, "lowering"),
+    functools.partial(by_stage, "gradients"),
+    functools.partial(by_stage, "order"),
 )
+"""Those first that refuse most in a second."""
 
 
 @functools.lru_cache(maxsize=2)

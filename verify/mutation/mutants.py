@@ -2,8 +2,9 @@
 
     mutants(text, file) -> Mutant, ...        mutated(text, mutant) -> the other text
 
-A mutant is identified by ``file:line:column:kind``. Words for people (docstrings, messages of
-errors, type annotations) are no code and are left alone.
+A mutant is identified by ``file:line:column:kind``. What is no code is left alone: words for people
+(docstrings, messages of errors), type annotations and aliases, a room's list of exports, and
+``strict`` of ``zip``, which states that lengths are equal.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def mutants(text: str, file: str = "", *, tensors: bool = False) -> tuple[Mutant
     """
     tree = ast.parse(text)
     walk = Walk(file, tensors, functions(tree))
-    walk.visit(tree, (), Surroundings(tensors=tensors), "")
+    walk.visit(tree, (), walk.surroundings(tree), "")
     ordered = sorted(walk.found, key=lambda m: (m.line, m.column, m.kind, m.after))
     result: dict[str, Mutant] = {}
     counts: dict[str, int] = {}
@@ -98,16 +99,12 @@ class Walk:
         self.found: list[Mutant] = []
 
     def visit(self, node: ast.AST, path: Path, around: Surroundings, owner: str) -> None:
-        """The changes of a node and of what is below it; a room's list of exports is no code."""
-        if (
-            not self.tensors
-            and isinstance(node, ast.Assign)
-            and shown(node.targets[0]) == "__all__"
-        ):
+        """The changes of a node and of what is below it."""
+        if isinstance(node, ast.Assign) and not owner and not self.tensors and says_nothing(node):
             return
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             owner = f"{owner}.{node.name}" if owner else node.name
-            around = self.surroundings(node, around)
+            around = self.surroundings(node)
         for family in FAMILIES.get(type(node), ()):
             for change in family(node, around):
                 self.add(node, change, path, owner)
@@ -129,35 +126,23 @@ class Walk:
                 )
             )
 
-    def surroundings(self, node: ast.AST, around: Surroundings) -> Surroundings:
+    def surroundings(self, node: ast.AST) -> Surroundings:
         """What is known within a class or function."""
-        if isinstance(node, ast.ClassDef):
-            return Surroundings("", (), kept_on_self(node), self.tensors)
-        assert isinstance(node, Function)
-        names = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
-        names += [
-            n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
-        ]
-        return Surroundings(node.name, tuple(dict.fromkeys(names)), around.attributes, self.tensors)
+        inside = node.name if isinstance(node, Function) else ""
+        return Surroundings(inside, self.tensors)
 
 
-def kept_on_self(node: ast.ClassDef) -> tuple[str, ...]:
-    """The public attributes of ``self`` that a class sets."""
-    found = [
-        n.attr
-        for n in ast.walk(node)
-        if isinstance(n, ast.Attribute)
-        and isinstance(n.ctx, ast.Store)
-        and isinstance(n.value, ast.Name)
-        and n.value.id == "self"
-    ]
-    return tuple(dict.fromkeys(found))
+def says_nothing(node: ast.Assign) -> bool:
+    """Whether a statement of a module lists its exports or names a type."""
+    return shown(node.targets[0]) == "__all__" or isinstance(node.value, ast.Subscript)
 
 
 def children(node: ast.AST) -> Iterator[tuple[str, int, ast.AST]]:
     """What is below a node and is code; -1 stands for a field that is no list."""
     if isinstance(node, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom):
         yield from words_left_alone(node)
+        return
+    if isinstance(node, ast.keyword) and node.arg == "strict":
         return
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases", "op", "ops", "ctx"):

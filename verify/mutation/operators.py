@@ -1,5 +1,22 @@
 """What one mutation may change: node of a syntax tree → the nodes that could stand in its place.
 
+A mutation changes what is computed, in one place, and leaves a file that runs as far as its text
+goes:
+
+    operator    of arithmetic, comparison or logic, or a function that is one: another, or an
+                operand alone; in a text that is written out, the operator that stands there
+    constant    a number beside it or twice and half as large; the other truth value
+    exponent    ``**``, ``square``, ``sqrt``, ``rsqrt``, and the numbers above
+    axis        two neighbours among arguments or items in each other's place; a bound of a slice
+                dropped; a transposed weight; letters of an einsum
+    sign        dropped
+    condition   negated, of a branch or a filter
+    derivative  a value cut off from it
+
+Left alone is what breaks no meaning but the text: other names, words and attributes, calls or
+arguments left out, statements deleted. Such a file mostly fails at the first call, by torch or
+Python and not by a check.
+
 Each family of changes is one function; :data:`FAMILIES` lists them. A change is named by its kind,
 which with the place in the file identifies it.
 """
@@ -8,6 +25,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,14 +37,10 @@ class Surroundings:
 
     Attributes:
         function: Name of the innermost function; empty outside.
-        names: The function's parameters and local names in order of appearance.
-        attributes: What the innermost class keeps on ``self``, in order of appearance.
         tensors: Whether the file computes with tensors, so that detaching means something.
     """
 
     function: str = ""
-    names: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
     tensors: bool = False
 
 
@@ -90,8 +104,6 @@ RELATIVES: Mapping[str, str] = {
         "Add Mul",
         "issubset issuperset",
         "union intersection",
-        "startswith endswith",
-        "float double",
         "clamp_min clamp_max",
         "exp log",
         "sin cos",
@@ -100,8 +112,19 @@ RELATIVES: Mapping[str, str] = {
     for a, b in (pair.split(), pair.split()[::-1])
 }
 ONE_WAY: Mapping[str, str] = {"uniform_": "normal_", "isqrt": "sqrt", "floor": "ceil"}
+WRITTEN: Mapping[str, str] = {
+    " + ": " - ",
+    " - ": " + ",
+    " * ": " / ",
+    " / ": " * ",
+    " // ": " * ",
+    " ** ": " * ",
+}
+"""Operators in a text that is written out."""
+EQUATION = re.compile(r"(?:\.\.\.)?([a-z]+)((?:,(?:\.\.\.)?[a-z]+)*)->.*")
+"""An einsum."""
 # The order of their arguments means nothing.
-SYMMETRIC = frozenset(["max", "min", "maximum", "minimum", "Add", "Mul"])
+SYMMETRIC = frozenset(["max", "min", "maximum", "minimum", "Add", "Mul", "isinstance"])
 
 
 def operator_name(node: ast.AST) -> str:
@@ -159,7 +182,7 @@ def sign(node: ast.UnaryOp, _: Surroundings) -> Iterator[Change]:
 
 
 def constant(node: ast.Constant, _: Surroundings) -> Iterator[Change]:
-    """A number beside it, the other truth value, another word."""
+    """A number beside it, the other truth value, another operator in a text."""
     value, line, column = node.value, node.lineno, node.col_offset
     if isinstance(value, bool):
         yield Change(f"{value} to {not value}", line, column, ast.Constant(not value))
@@ -170,7 +193,31 @@ def constant(node: ast.Constant, _: Surroundings) -> Iterator[Change]:
         for near in (value * 2, value / 2) if value else (1.0,):
             yield Change(f"{value!r} to {near!r}", line, column, ast.Constant(near))
     elif isinstance(value, str):
-        yield Change("another word", line, column, ast.Constant(value + "x"))
+        for kind, text in rewritten(value, value.startswith("-")):
+            yield Change(kind, line, column, ast.Constant(text))
+
+
+def rewritten(text: str, signed: bool) -> Iterator[tuple[str, str]]:
+    """Kinds and texts: another operator, no sign in front, another order of an einsum's axes."""
+    for match in re.finditer("|".join(map(re.escape, WRITTEN)), text):
+        old = match.group()
+        new = text[: match.start()] + WRITTEN[old] + text[match.end() :]
+        yield f"written {old.strip()} to {WRITTEN[old].strip()}", new
+    if signed:
+        yield "written sign dropped", text[1:]
+    equation = EQUATION.fullmatch(text)
+    if equation is not None and len(equation[1]) > 1:
+        yield "axes swapped", text.replace(equation[1], equation[1][1::-1] + equation[1][2:], 1)
+
+
+def formatted(node: ast.JoinedStr, _: Surroundings) -> Iterator[Change]:
+    """Another operator, or no sign, in a text with values."""
+    for k, part in enumerate(node.values):
+        if isinstance(part, ast.Constant):
+            words = str(part.value)
+            for kind, text in rewritten(words, k == 0 and words.startswith("-")):
+                values = [*node.values[:k], ast.Constant(text), *node.values[k + 1 :]]
+                yield Change(kind, node.lineno, node.col_offset, ast.JoinedStr(values))
 
 
 def condition(node: ast.If | ast.IfExp | ast.While, _: Surroundings) -> Iterator[Change]:
@@ -228,45 +275,21 @@ def relative(node: ast.Call, _: Surroundings) -> Iterator[Change]:
     yield Change(f"{name} to {other}", *place_of(node), ast.Call(func, node.args, node.keywords))
 
 
-def unwrapped(node: ast.Call, _: Surroundings) -> Iterator[Change]:
-    """What a method is called on, or a function's first argument, without the call."""
-    if isinstance(node.func, ast.Attribute) and not is_library(node.func.value):
-        yield Change(f"{node.func.attr} dropped", *place_of(node), node.func.value)
-    elif node.args and not isinstance(node.args[0], ast.Starred | ast.GeneratorExp):
-        yield Change(f"{called_name(node)} dropped", *place_of(node), node.args[0])
-
-
-def is_library(node: ast.expr) -> bool:
-    """Whether a name is a library's and no value's."""
-    root = node
-    while isinstance(root, ast.Attribute):
-        root = root.value
-    return isinstance(root, ast.Name) and root.id in ("torch", "F", "nn", "math", "sympy")
-
-
 def arguments(node: ast.Call, _: Surroundings) -> Iterator[Change]:
-    """One argument less, and two neighbours in each other's place."""
-    for k, argument in enumerate(node.args):
-        rest = [*node.args[:k], *node.args[k + 1 :]]
-        where = argument.lineno, argument.col_offset
-        yield Change("argument dropped", *where, ast.Call(node.func, rest, node.keywords))
-        if k and called_name(node) not in SYMMETRIC:
-            swapped = [*node.args[: k - 1], argument, node.args[k - 1], *node.args[k + 1 :]]
-            yield Change("arguments swapped", *where, ast.Call(node.func, swapped, node.keywords))
-    for k, keyword in enumerate(node.keywords):
-        where = keyword.value.lineno, keyword.value.col_offset
-        others = [*node.keywords[:k], *node.keywords[k + 1 :]]
-        yield Change("keyword dropped", *where, ast.Call(node.func, node.args, others))
-        before = node.keywords[k - 1] if k else None
-        if before is not None and before.arg and keyword.arg:
-            swapped_keywords = [
-                *node.keywords[: k - 1],
-                ast.keyword(before.arg, keyword.value),
-                ast.keyword(keyword.arg, before.value),
-                *node.keywords[k + 1 :],
-            ]
-            new = ast.Call(node.func, node.args, swapped_keywords)
-            yield Change("keywords swapped", *where, new)
+    """Two neighbours in each other's place."""
+    for k in range(1, len(node.args)):
+        if called_name(node) not in SYMMETRIC:
+            one, other = node.args[k - 1 : k + 1]
+            args = [*node.args[: k - 1], other, one, *node.args[k + 1 :]]
+            new = ast.Call(node.func, args, node.keywords)
+            yield Change("arguments swapped", other.lineno, other.col_offset, new)
+    for k in range(1, len(node.keywords)):
+        before, after = node.keywords[k - 1 : k + 1]
+        if before.arg and after.arg:
+            pair = [ast.keyword(before.arg, after.value), ast.keyword(after.arg, before.value)]
+            keywords = [*node.keywords[: k - 1], *pair, *node.keywords[k + 1 :]]
+            where = after.value.lineno, after.value.col_offset
+            yield Change("keywords swapped", *where, ast.Call(node.func, node.args, keywords))
 
 
 def items(node: ast.Tuple | ast.List, _: Surroundings) -> Iterator[Change]:
@@ -279,33 +302,11 @@ def items(node: ast.Tuple | ast.List, _: Surroundings) -> Iterator[Change]:
             yield Change("items swapped", item.lineno, item.col_offset, new)
 
 
-def after(choices: tuple[str, ...], name: str) -> str | None:
-    """The next of several names, from the front again after the last."""
-    if name not in choices or len(choices) < 2:
-        return None
-    return choices[(choices.index(name) + 1) % len(choices)]
-
-
-def returned(node: ast.Return, around: Surroundings) -> Iterator[Change]:
-    """Another name's value, or nothing."""
-    if node.value is None:
-        return
-    where = node.value.lineno, node.value.col_offset
-    if isinstance(node.value, ast.Name) and (other := after(around.names, node.value.id)):
-        yield Change(f"{other} returned", *where, ast.Return(ast.Name(other, ast.Load())))
-    if not (isinstance(node.value, ast.Constant) and node.value.value is None):
-        yield Change("nothing returned", *where, ast.Return(ast.Constant(None)))
-
-
-def attribute(node: ast.Attribute, around: Surroundings) -> Iterator[Change]:
-    """Another attribute of ``self``; a transposed weight."""
+def transposed(node: ast.Attribute, around: Surroundings) -> Iterator[Change]:
+    """A weight with its axes in another order."""
     own = isinstance(node.value, ast.Name) and node.value.id == "self"
-    if not (own and isinstance(node.ctx, ast.Load)):
-        return
-    where = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
-    if other := after(around.attributes, node.attr):
-        yield Change(f"self.{other}", *where, ast.Attribute(node.value, other, ast.Load()))
-    if around.tensors and "weight" in node.attr and around.function == "forward":
+    if own and around.tensors and "weight" in node.attr and around.function == "forward":
+        where = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
         yield Change("transposed", *where, ast.Attribute(node, "T", ast.Load()))
 
 
@@ -318,31 +319,22 @@ def detached(node: ast.Assign, around: Surroundings) -> Iterator[Change]:
     yield Change("detached", node.lineno, node.col_offset, ast.Assign(node.targets, new))
 
 
-def deleted(node: ast.stmt, _: Surroundings) -> Iterator[Change]:
-    """A statement less."""
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return
-    yield Change("statement deleted", node.lineno, node.col_offset, ast.Pass())
-
-
 FAMILIES: Mapping[type[ast.AST], tuple[Family, ...]] = {
     ast.BinOp: (binary,),
-    ast.AugAssign: (augmented, deleted),
+    ast.AugAssign: (augmented,),
     ast.Compare: (comparison,),
     ast.BoolOp: (boolean,),
     ast.UnaryOp: (sign,),
     ast.Constant: (constant,),
+    ast.JoinedStr: (formatted,),
     ast.If: (condition,),
     ast.IfExp: (condition,),
     ast.While: (condition,),
     ast.comprehension: (comprehension,),
     ast.Slice: (slicing,),
-    ast.Call: (relative, unwrapped, arguments),
+    ast.Call: (relative, arguments),
     ast.Tuple: (items,),
     ast.List: (items,),
-    ast.Return: (returned,),
-    ast.Attribute: (attribute,),
+    ast.Attribute: (transposed,),
     ast.Assign: (detached,),
-    ast.Expr: (deleted,),
-    ast.Raise: (deleted,),
 }

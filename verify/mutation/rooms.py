@@ -2,15 +2,15 @@
 
     raises        a spec that has a layer no longer has one, or the other way round
     certificate   the derivation of a spec changes, and the checker refuses a certificate of it
-    verification  the file of a spec changes, and the stages of verification refuse it
-    lowering      the general lowering, which is no committed file, changes and is refused
-    drift         they accept it, but a shipped file is not what is committed
-    shown         only what ``derive`` says of a spec is not what the unbroken solver says of it
-    tests         the repository's tests of single functions; where no spec takes the line, all
-                  those of the room
+    emitted       the file of a spec changes, and the exact reading refuses it
+    lowering      the general lowering, which is no committed file, changes and is refused likewise
+    drift         the reading accepts it, but a shipped file is not what is committed
+    tests         the repository's tests of the rooms, of those that take the line
+    verification  the other stages, asked where what comes of a spec changes and these accept it
 
-A spec after another is asked until one gives the mutant away. Verification is asked about the
-first whose file changes, so that what it refuses is a lower bound.
+Only specs and tests that take what a mutant changes are asked, cheapest first, one after another
+until one gives it away; a mutant that none takes survives at once. What only the comparison with
+the unbroken solver gives away is not refused.
 """
 
 from __future__ import annotations
@@ -19,46 +19,57 @@ import ast
 import functools
 import importlib
 import json
-import sys
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 
+from codegen import generate
 from codegen.layer import LayerSource
 from derive.certificate import certificates
 from derive.spec import LayerSpec
 from verify import conformance
 from verify.checker import check
+from verify.emitted import Prover
 from verify.mutation.baseline import (
+    OUTCOMES,
     ROOMS,
-    ROOT,
+    SHORTENED,
     Golden,
+    Tested,
     baseline,
-    formatted_again,
+    forget,
     produced,
     shown,
     specs,
-    unformatted,
+    texts,
 )
-from verify.mutation.isolation import IsolationError, judged
 from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
-from verify.mutation.suite import run_room_tests
+from verify.mutation.places import Places, places
+from verify.mutation.suite import failing
 from verify.mutation.swap import swap
 from verify.results import STAGES
 from verify.stage import Settings
 
-SECONDS = 40.0
-INSTANCES = 2
-TRIED = 4.0
+SECONDS = 60.0
+TRIED = 6.0
 """Seconds of specs, without a change, that are tried on one mutant, cheapest first."""
-WEAK = ("", "accepted", "shown")
-"""What does not end the judgement of a mutant, the weakest first."""
+TRIED_TESTS = 5.0
+"""The same for tests."""
+VERIFIED = 2
+"""How many specs are verified by all stages."""
+INSTANCES = 2
 DERIVE = """
     update squares structure corrections correction roots extended certify input_map fractions
-    normal
+    normal gradients
     """
-CODEGEN = "lower reading elementwise axes windows transposed forms forward signs calls sizes"
+CODEGEN = """
+    lower reading elementwise axes windows transposed forms forward signs calls sizes boxes
+    backward backward_forms backward_windows
+    """
 FILES = {"derive": DERIVE.split(), "codegen": CODEGEN.split()}
+Taking = TypeVar("Taking", Golden, Tested)
 
 
 class RoomTarget:
@@ -72,16 +83,22 @@ class RoomTarget:
     seconds = SECONDS
 
     def __init__(self, name: str) -> None:
-        """Read the file; import what its mutants are judged with."""
+        """Read the file."""
         torch.set_num_threads(1)
-        unformatted()
         self.file = name
-        self.text = (ROOT / f"{name}.py").read_text(encoding="utf-8")
-        self.tree = ast.parse(self.text)
-        self.module = importlib.import_module(name.replace("/", "."))
+        self.text = texts()[name]
+        self.kinds = ("derivation",) if name.startswith("derive/") else ("text", "general")
+
+    def prepare(self) -> None:
+        """Import and derive what its mutants are judged with."""
+        self.module = importlib.import_module(self.file.replace("/", "."))
         self.specs = specs()
-        self.goldens = baseline()
-        judge_tests(name)
+        self.baseline = baseline()
+        SHORTENED.begin()
+        if self.file.startswith("derive/"):
+            forget()
+        else:
+            derive_all()
 
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
@@ -89,117 +106,121 @@ class RoomTarget:
 
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """Who refuses a mutant, and why; changes the imported modules."""
-        forget()
+        trees = parsed()
+        where = places(self.file, trees, mutant)
+        asked = [g for g in taking(self.baseline.goldens, where, TRIED) if g.kind in self.kinds]
+        tests = taking(self.baseline.tests, where, TRIED_TESTS)
+        if not asked and not tests:
+            return "", "no spec and no test takes it"
         try:
-            swap(self.module, mutated_tree(self.tree, mutant), mutant.function)
+            swap(self.module, mutated_tree(trees[self.file], mutant), mutant.function)
         except Exception as error:
             return "raises", f"on import: {error!r}"
-        weak: tuple[str, str] = ("", "")
-        for golden in self.taking(mutant):
-            killer, detail = self.compare(golden)
-            if killer not in ("", "shown", "accepted"):
-                return killer, detail
-            weak = max(weak, (killer, detail), key=lambda found: WEAK.index(found[0]))
-        if weak[0] == "shown":
-            return weak
-        formatted_again()
-        failed = run_room_tests(self.file, quick=bool(self.taking(mutant)))
-        return ("tests", failed) if failed else ("", weak[1])
+        changed: dict[str, str] = {}
+        for golden in asked:
+            killer, said = compared(golden, self.specs[golden.name][0])
+            if killer:
+                return killer, said
+            if said:
+                changed.setdefault(golden.name, said)
+        SHORTENED.end()
+        failed = failing([test.name for test in tests]) if tests else ""
+        if failed:
+            return "tests", failed
+        for name in [*changed][:VERIFIED]:
+            refusal = verified(self.specs[name][0])
+            if refusal:
+                return "verification", f"{name}: {refusal}"
+        return "", next(iter(changed.values()), "")
 
-    def compare(self, golden: Golden) -> tuple[str, str]:
-        """Whether what comes of a spec is what came of it before, and if not, who says so."""
-        spec = self.specs[golden.name][0]
-        killer, detail = "", ""
-        if self.file.startswith("derive/"):
-            killer, detail = compare_shown(golden, spec)
-        if killer in ("raises", "certificate"):
-            return killer, detail
-        other = compare_texts(golden, spec)
-        return (killer, detail) if other[0] in ("", "accepted") and killer else other
 
-    def taking(self, mutant: Mutant) -> list[Golden]:
-        """Cheap specs that take the line of a mutant; for what is no function's, any.
-
-        Those that name what changes, as a function in a table, come first.
-        """
-        lines = set(range(mutant.line, mutant.last + 1))
-        found: list[Golden] = []
-        seconds = 0.0
-        word = mutant.before.strip("'\"")
-        for golden in sorted(self.goldens, key=lambda g: word not in self.specs[g.name][0].forward):
-            taken = not mutant.function or lines & set(golden.lines.get(self.file, ()))
-            if taken and (not found or seconds + golden.seconds <= TRIED):
-                found.append(golden)
-                seconds += golden.seconds
-        return found
+def taking(every: Sequence[Taking], where: Places, seconds: float) -> list[Taking]:
+    """Those that take one of some lines, within some seconds, but for the first."""
+    found: list[Taking] = []
+    for each in every:
+        if any(not lines.isdisjoint(each.lines.get(file, ())) for file, lines in where.items()):
+            seconds -= each.seconds
+            if found and seconds < 0:
+                break
+            found.append(each)
+    return found
 
 
 @functools.cache
-def judge_tests(file: str) -> None:
-    """The tests accept what is not broken; what they refuse would mean nothing otherwise.
+def parsed() -> dict[str, ast.Module]:
+    """The files of the rooms."""
+    return {name: ast.parse(text) for name, text in texts().items()}
 
-    Raises:
-        IsolationError: If one fails.
+
+@functools.cache
+def derive_all() -> None:
+    """Derive every spec once, as a mutant of the lowering changes no derivation."""
+    forget()
+    names = {g.name for g in baseline().goldens}
+    for name, (spec, _) in specs().items():
+        if name in names:
+            produced(spec)
+
+
+def compared(golden: Golden, spec: LayerSpec) -> tuple[str, str]:
+    """Whether what comes of a spec is what came of it before, and if not, who refuses it.
+
+    Returns:
+        Who, and what that said; nobody, and what is another but accepted, if it is.
     """
-
-    def failed(quick: bool) -> str:
-        formatted_again()
-        return run_room_tests(file, quick=quick)
-
-    for answer in judged(failed, [True], SECONDS):
-        if answer != "":
-            raise IsolationError(f"a test fails without a mutant: {answer or 'no answer'}")
-
-
-def forget() -> None:
-    """Empty the caches of the rooms, so that the mutant is asked and not what was known before."""
-    for name, module in list(sys.modules.items()):
-        if name.split(".", maxsplit=1)[0] in ROOMS:
-            for held in list(vars(module).values()):
-                if hasattr(held, "cache_clear"):
-                    held.cache_clear()
-
-
-def compare_shown(golden: Golden, spec: LayerSpec) -> tuple[str, str]:
-    """Whether a derivation is what it was before, and if not, whether the checker refuses it."""
     try:
-        found, derivations = shown(spec)
-        if found == golden.outcome["derivation"]:
+        found = OUTCOMES[golden.kind](spec)
+        if found == golden.outcome:
             return "", ""
-        if not derivations:
-            return "raises", f"{golden.name}: {found}"
-        for entry in dict.fromkeys(c.to_json() for d in derivations for c in certificates(d)):
-            verdict = check(json.loads(entry))
-            if not verdict.accepted:
-                return "certificate", f"{golden.name}: {verdict.text}"
+        if golden.kind != "derivation":
+            return judge_text(golden, spec)
+        return judge_derivation(golden, spec, found)
     except Exception as error:
         return "raises", f"{golden.name}: {error!r}"
-    return "shown", f"{golden.name}: another derivation, whose certificates are accepted"
 
 
-def compare_texts(golden: Golden, spec: LayerSpec) -> tuple[str, str]:
-    """Whether both texts of a spec are what they were before, and if not, who refuses them."""
-    for kind in ("text", "general"):
-        try:
-            found, source = produced(spec, general=kind == "general")
-        except Exception as error:
-            return "raises", f"{golden.name}: {error!r}"
-        if found == golden.outcome[kind]:
-            continue
-        if source is None:
-            return "raises", f"{golden.name}: {found}"
-        refusal = refused(source)
-        if refusal:
-            return "verification" if kind == "text" else "lowering", f"{golden.name}: {refusal}"
-        if kind == "text" and golden.shipped:
-            return "drift", f"{golden.name}: another text, which verification accepts"
-        return "accepted", f"{golden.name}: another {kind}, which verification accepts"
-    return "", ""
+def judge_derivation(golden: Golden, spec: LayerSpec, said: str) -> tuple[str, str]:
+    """Who refuses another derivation, or the file that comes of it."""
+    _, derivations = shown(spec)
+    if not derivations:
+        return "raises", f"{golden.name}: {said}"
+    for entry in dict.fromkeys(c.to_json() for d in derivations for c in certificates(d)):
+        verdict = check(json.loads(entry))
+        if not verdict.accepted:
+            return "certificate", f"{golden.name}: {verdict.text}"
+    texts = [g for g in baseline().goldens if g.name == golden.name and g.kind == "text"]
+    changed = [g for g in texts if OUTCOMES[g.kind](spec) != g.outcome]
+    if changed:
+        return judge_text(changed[0], spec)
+    return "", f"{golden.name}: another derivation, whose certificates are accepted"
+
+
+def judge_text(golden: Golden, spec: LayerSpec) -> tuple[str, str]:
+    """Who refuses another text."""
+    found, source = produced(spec, general=golden.kind == "general")
+    if source is None:
+        return "raises", f"{golden.name}: {found}"
+    refusal = refused(source)
+    if refusal:
+        return "emitted" if golden.kind == "text" else "lowering", f"{golden.name}: {refusal}"
+    if golden.kind == "text" and golden.shipped:
+        return "drift", f"{golden.name}: another text, which the exact reading accepts"
+    return "", f"{golden.name}: another {golden.kind}, which the exact reading accepts"
 
 
 def refused(source: LayerSource) -> str:
-    """The first stage of verification that refuses a layer, and why."""
+    """Why a layer's text does not load or the exact reading refuses it; empty: it does not."""
     try:
+        Prover(subjects_of(source)).judge(source.text)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def verified(spec: LayerSpec) -> str:
+    """The first stage of verification that refuses a spec, and why; empty: none does."""
+    try:
+        source = generate(spec)
         settings = Settings(INSTANCES, 0, general_of(source))
         for case in conformance.grouped(subjects_of(source), settings, STAGES, ""):
             result = case.run()

@@ -10,18 +10,21 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("truestep", "truestep.layers")
-FILES = ("test_twins", "test_numerics", "test_transforms")
+FILES = ("test_helpers", "test_twins", "test_numerics", "test_transforms")
 ROOM_TESTS = {
     "derive": (
-        "derive/test_corrections.py",
-        "derive/test_known_answers.py",
-        "derive/test_powers.py",
-        "derive/test_stages.py",
+        "test_certificate",
+        "test_corrections",
+        "test_kernels",
+        "test_known_answers",
+        "test_powers",
+        "test_stages",
+        "test_sums",
     ),
-    "codegen": ("codegen/test_layer.py", "codegen/test_lowering.py"),
+    "codegen": ("test_attention", "test_coefficients", "test_layer", "test_lowering", "test_write"),
 }
-QUICK_TESTS = {"derive": ("derive/test_sums.py",), "codegen": ("codegen/test_write.py",)}
-"""Tests of single functions, which take no time."""
+"""Those of what is derived and how it is lowered; the others are about words and other modules."""
+OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--rootdir", str(ROOT))
 # Compilers and exporters take seconds and see the same operations.
 SLOW = ("compile", "compiled", "exports", "onnxruntime")
 
@@ -45,45 +48,41 @@ def run_tests(stem: str, module: str, names: Sequence[str]) -> str:
     if not has_tests():
         return ""
     install(stem, sys.modules[module], names)
+    files = [f"layers/{name}.py" for name in FILES]
     if "attention" in stem:
-        return failing(["layers/test_multihead_attention.py"], "")
-    words = " or ".join(dict.fromkeys(names))
-    chosen = f"({words}) and not ({' or '.join(SLOW)})"
-    return failing([f"layers/{name}.py" for name in FILES], chosen)
+        files = [files[0], "layers/test_multihead_attention.py"]
+        names = [*names, "test_multihead_attention"]
+    words = " or ".join([f"[{stem}]", f"-{stem}]", *dict.fromkeys(names)])
+    return failing(files, f"({words}) and not ({' or '.join(SLOW)})")
 
 
-def run_room_tests(file: str, *, quick: bool) -> str:
-    """The first test of a room that fails with one of its modules changed in place.
+def room_tests(rooms: Sequence[str]) -> list[str]:
+    """The files of the tests of rooms; there are none outside a checkout."""
+    found = [f"{room}/{name}.py" for room in rooms for name in ROOM_TESTS[room]]
+    return found if has_tests() else []
+
+
+def failing(names: Sequence[str], chosen: str = "", *plugins: Any) -> str:
+    """The first of some tests that fails, and its error.
 
     Args:
-        file: The changed file, as ``derive/update``.
-        quick: Whether only the tests of single functions are run.
-
-    Returns:
-        As :func:`run_tests`.
+        names: Files, or nodes of pytest, below the folder of the tests.
+        chosen: An expression that chooses among them.
+        plugins: More plugins.
     """
-    if not has_tests():
-        return ""
-    room = file.split("/", maxsplit=1)[0]
-    return failing(QUICK_TESTS[room] + (() if quick else ROOM_TESTS[room]), "")
-
-
-def failing(files: Sequence[str], chosen: str) -> str:
-    """The first test of some files that fails, and its error."""
     import pytest  # noqa: PLC0415 - a test dependency
 
     seen = FirstFailure()
-    arguments = [
-        *(str(ROOT / "tests" / name) for name in files),
-        *("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--rootdir", str(ROOT)),
-        *("-k", chosen),
-    ]
-    code = pytest.main(arguments, plugins=[seen])
-    return seen.text or ("" if code == 0 else f"pytest ended with {code}")
+    paths = [str(ROOT / "tests" / name) for name in names]
+    code = pytest.main([*paths, *OPTIONS, "-k", chosen], plugins=[seen, *plugins])
+    passed = code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    return seen.text or ("" if passed else f"pytest ended with {code}")
 
 
 def install(stem: str, module: Any, names: Sequence[str]) -> None:
-    """Put a module where the committed one is imported from."""
+    """Put a module where the committed one is imported from, by tests that are imported anew."""
+    for held in [name for name in sys.modules if name.startswith("tests.layers")]:
+        del sys.modules[held]
     face, layers = (importlib.import_module(name) for name in PACKAGES)
     sys.modules[f"truestep.layers.{stem}"] = module
     setattr(layers, stem, module)

@@ -22,8 +22,7 @@ def swap(module: ModuleType, tree: ast.Module, function: str) -> None:
         tree: The whole module with one change.
         function: The qualified name of what encloses the change; empty: the module itself.
     """
-    namespace = {k: v for k, v in vars(module).items() if k.startswith("__")}
-    exec(compile(tree, str(module.__file__), "exec"), namespace)
+    namespace = executed(module, tree)
     name = function.split(".", maxsplit=1)[0]
     if name:
         exchange(module, name, namespace[name])
@@ -33,6 +32,21 @@ def swap(module: ModuleType, tree: ast.Module, function: str) -> None:
             rebind(module, key, value)
 
 
+def swap_all(module: ModuleType, tree: ast.Module) -> None:
+    """Give every function and class of a module the code of another syntax tree."""
+    namespace = executed(module, tree)
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            exchange(module, node.name, namespace[node.name])
+
+
+def executed(module: ModuleType, tree: ast.Module) -> dict[str, Any]:
+    """What a syntax tree in a module's place binds."""
+    namespace = {k: v for k, v in vars(module).items() if k.startswith("__")}
+    exec(compile(tree, str(module.__file__), "exec"), namespace)
+    return namespace
+
+
 def exchange(holder: Any, name: str, new: Any) -> None:
     """Give a function, or every function of a class, the code of another."""
     old = inspect.getattr_static(holder, name)
@@ -40,7 +54,7 @@ def exchange(holder: Any, name: str, new: Any) -> None:
         for key, value in list(vars(new).items()):
             if list(functions(value)):
                 exchange(old, key, value)
-            elif constant(value) and key in vars(old):
+            elif constant(value) and vars(old).get(key, value) != value:
                 setattr(old, key, value)
         return
     pairs = list(zip(functions(old), functions(new), strict=True))

@@ -8,9 +8,9 @@ import pytest
 from derive import derivation as derivations
 from derive.budget import check_time
 from derive.corrections import Solver
-from derive.errors import SpecError
+from derive.errors import DerivationError, SpecError
 from derive.parser import Parser
-from tests.verify.fuzz.layers import LINEAR, SQUARED, WAVE
+from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affine
 from verify.fuzz import illegal
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import KINDS, judge_illegal
@@ -19,6 +19,7 @@ from verify.fuzz.results import Settings
 from verify.fuzz.run import fuzz, read, saved, summary
 from verify.fuzz.shrink import shrink
 from verify.fuzz.text import toml
+from verify.fuzz.tree import Mul, Reduce, Sum
 
 FOUND = pathlib.Path(__file__).parent / "found"
 
@@ -104,6 +105,21 @@ def test_wrong_exactness(monkeypatch):
 def test_unknown_reason(monkeypatch):
     monkeypatch.setattr(Solver, "matrix_gauge", lambda self: self.refuse("matrix gauge", "tired"))
     assert "refusal: matrix gauge" in kinds(LINEAR)
+
+
+def test_a_limit_counts_where_the_tree_bears_it_out(monkeypatch):
+    largest = affine(Sum((Reduce("max", ("j",), Mul((W, X))), B)))
+    verdict = judge(largest, 0, 1)
+    assert not verdict.findings
+    (_, said), *_ = verdict.refused
+    assert said.startswith("max[...] over something that depends on a parameter")
+
+    def refuse(program):
+        raise DerivationError(said)
+
+    assert not kinds(affine(Sum((MIXED, Reduce("max", ("j",), X), B))))
+    monkeypatch.setattr(derivations, "derive_update", refuse)
+    assert [kind.partition(" over")[0] for kind in kinds(LINEAR)] == ["derive: max[...]"]
 
 
 def test_error_of_the_parser(monkeypatch):

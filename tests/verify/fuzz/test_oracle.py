@@ -12,7 +12,7 @@ from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affi
 from verify.fuzz.codec import dumps, loads
 from verify.fuzz.compare import compare_kernel
 from verify.fuzz.degree import degree
-from verify.fuzz.expect import characterise, exactness, expected, kind_of
+from verify.fuzz.expect import characterise, exactness, expected, is_still, kind_of
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.measure import Evaluation, measure
 from verify.fuzz.points import Point, draw_point
@@ -78,6 +78,15 @@ def test_known_characters():
     assert degree(WAVE) is None
 
 
+def test_what_rounding_leaves_of_nothing_is_nothing():
+    centred = Sum((X, Mul((Const("-1"), Reduce("mean", ("j",), X)))))
+    nothing = affine(Ein(("j",), Mul((Reduce("sum", ("j",), centred), W))), parameters=("W",))
+    assert is_still(nothing, WHOLE, Seeded(3))
+    assert not is_still(LINEAR, WHOLE, Seeded(3))
+    small = affine(Mul((Const("1e-30"), MIXED)), parameters=("W",))
+    assert not is_still(small, WHOLE, Seeded(3))
+
+
 def test_kinds():
     eye = torch.eye(3, dtype=torch.float64)[None]
     assert kind_of(2 * eye) == "isotropic"
@@ -123,13 +132,13 @@ def test_affine_helper_declares_what_it_uses():
 
 
 # ------------------------------------------------------------------ rounding
-def saturated(factor):
+def saturated(factor, size=2.5):
     """What is said of tanh(W x) at a point where 1 - tanh² has lost digits."""
     layer = affine(Fun("tanh", (MIXED,)), parameters=("W",))
     derivation = derive(read_spec(toml(layer), "fuzzed.toml"))
     update = replace(derivation.update, kernel=factor * derivation.update.kernel)
     sizes = {"n": 1, "i": 1, "j": 1}
-    far = {name: torch.full((1, 1), 2.5, dtype=torch.float64) for name in ("W", "x")}
+    far = {name: torch.full((1, 1), size, dtype=torch.float64) for name in ("W", "x")}
     point = Point(sizes, {}, far)
     measured = measure(layer, point)
     return compare_kernel(layer, replace(derivation, update=update), point, measured)
@@ -141,3 +150,9 @@ def test_rounding_of_a_saturated_function_is_no_difference():
 
 def test_a_wrong_factor_of_a_saturated_function_is_one():
     assert saturated(2) is not None
+
+
+@pytest.mark.parametrize("size", [4.0, 4.2])
+def test_where_all_digits_are_lost_a_point_nearby_decides(size):
+    assert saturated(1, size) is None
+    assert "at all points nearby" in saturated(1.001, size)

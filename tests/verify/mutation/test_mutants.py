@@ -30,16 +30,11 @@ EXPECTED = {
     ("operand dropped", "x is None or dim > LIMIT", "x is None"),
     ("Gt to GtE", "dim > LIMIT", "dim >= LIMIT"),
     ("Gt to LtE", "dim > LIMIT", "dim <= LIMIT"),
-    ("statement deleted", "raise ValueError('no such dim')", "pass"),
     ("Add to Sub", "1 + x.square().sum(dim)", "1 - x.square().sum(dim)"),
     ("right operand alone", "1 + x.square().sum(dim)", "x.square().sum(dim)"),
     ("square to abs", "x.square()", "x.abs()"),
-    ("square dropped", "x.square()", "x"),
     ("sum to mean", "x.square().sum(dim)", "x.square().mean(dim)"),
-    ("argument dropped", "x.square().sum(dim)", "x.square().sum()"),
     ("rsqrt to sqrt", "(1 + x.square().sum(dim)).rsqrt()", "(1 + x.square().sum(dim)).sqrt()"),
-    ("x returned", "return scale", "return x"),
-    ("nothing returned", "return scale", "return None"),
 }
 
 
@@ -52,7 +47,29 @@ def test_every_kind_of_change_is_made():
 
 def test_words_and_annotations_are_left_alone():
     text = 'def f(x: int = 1) -> "Tensor":\n    """Two."""\n    raise ValueError(f"{x}, not 3")\n'
-    assert {m.kind for m in mutants(text)} == {"1 to 0", "1 to 2", "statement deleted"}
+    assert {m.kind for m in mutants(text)} == {"1 to 0", "1 to 2"}
+    for nothing in (
+        '__all__ = ["a", "b"]',
+        "Table = dict[str, tuple[int, str]]",
+        "z = list(zip(a, strict=True))",
+        "def f(x):\n    keep(x)\n    return x.weight",
+    ):
+        assert mutants(nothing) == ()
+
+
+def test_operators_in_text_and_axes_of_an_einsum_are_code():
+    text = """
+code = f"-{a} + {b}" if x.startswith("-") else f"{a} // {b}"
+z = einsum("...ij,kj->ik", a)
+"""
+    found = {(m.kind, m.after) for m in mutants(text) if "'" in m.after or "f" in m.after}
+    assert found >= {
+        ("written + to -", "f'-{a} - {b}'"),
+        ("written sign dropped", "f'{a} + {b}'"),
+        ("written sign dropped", "''"),
+        ("written // to *", "f'{a} * {b}'"),
+        ("axes swapped", "'...ji,kj->ik'"),
+    }
 
 
 @pytest.mark.parametrize("identity", TENSORS)
@@ -79,5 +96,5 @@ def test_the_same_change_of_the_same_function_is_shared():
     one, other = ("def f(x):\n    return x + 1\n", "A = 1\n\n\ndef f(x):\n    return x + 1\n")
     shared = [{m.shared for m in mutants(t) if m.function == "f"} for t in (one, other)]
     assert shared[0] == shared[1]
-    assert len(shared[0]) == 6
+    assert len(shared[0]) == 5
     assert {m.shared for m in mutants(other) if not m.function} == {""}

@@ -1,0 +1,237 @@
+"""The backward pass of sliding windows: the adjoints of what the forward pass computes by windows.
+
+A sum of the backward pass is recognised as an adjoint where it is what the pullback of a sum of the
+forward pass derives to, whatever that sum looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sympy import Expr, Integer, Mul, Symbol
+
+from codegen.boxes import kernel_of, ones_of, ones_window
+from codegen.calls import Found, factors_of
+from codegen.forward import input_value
+from codegen.lower import Lowering
+from codegen.values import BATCH, Value
+from codegen.windows import Slid, steps_of
+from derive.gradients import Step, pullback
+from derive.nodes import Contraction, Delta, Letter, Read, reads, substitute
+from derive.program import Tensor
+
+SUMMED = "summed over channels"
+ALONE = "(True, False, False)", "(False, True, False)"
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """A gradient that a convolution's backward pass gives.
+
+    Attributes:
+        slid: The convolution.
+        upstream: What it is multiplied with, a read.
+        given: The codes of that, of the image and of the weight.
+        place: 0 for the image, 1 for the weight.
+        name: The tensor.
+        stored: What brings the gradient into the tensor's own layout.
+    """
+
+    slid: Slid
+    upstream: Read
+    given: tuple[str, str, str]
+    place: int
+    name: str
+    stored: str
+
+
+@dataclass(frozen=True)
+class Joint:
+    """All gradients that one call of a convolution's backward pass gives.
+
+    Attributes:
+        call: The call up to what is wanted.
+        weight: The weight, and what brings its gradient into its own layout.
+        bias: The bias whose gradient it gives too, or "".
+    """
+
+    call: str
+    weight: tuple[str, str]
+    bias: str
+
+
+def joint_of(
+    lowering: Lowering, image: str, parameters: Mapping[str, str], gradients: Mapping[str, Step]
+) -> Joint | None:
+    """The call that gives the gradients of an image, of a weight and of the bias beside it.
+
+    Args:
+        lowering: The lowering of the backward pass.
+        image: The code of the image's gradient.
+        parameters: Parameter → the code of its gradient.
+        gradients: Parameter → its gradient.
+    """
+    own = lowering.adjoints.get(image)
+    beside = [a for code in parameters.values() if (a := lowering.adjoints.get(code)) is not None]
+    if own is None or len(beside) != 1 or beside[0].given != own.given:
+        return None
+    (weight,) = beside
+    output = lowering.program.tensors[lowering.program.output.target]
+    channel = next(a for a in input_value(output, lowering.batch).axes if isinstance(a, tuple))
+    size = lowering.sizes.product([lowering.sizes.letter(x) for x in channel]).code
+    biases = [
+        n
+        for n in parameters
+        if lowering.program.tensors[n].axes == (channel,)
+        and is_sum_of(gradients[n].value, weight.upstream)
+    ]
+    moves = ", ".join(steps(lowering, own.slid))
+    call = f"torch.ops.aten.convolution_backward({', '.join(own.given)}, ({size},), {moves}, "
+    return Joint(call, (weight.name, weight.stored), biases[0] if biases else "")
+
+
+def is_sum_of(e: Expr, upstream: Read) -> bool:
+    """Σ_npq u[n, i, p, q]."""
+    if not isinstance(e, Contraction) or not isinstance(e.body, Read):
+        return False
+    bound = dict(zip(e.body.indices, upstream.indices, strict=False))
+    return (
+        e.body.tensor == upstream.tensor
+        and all(bound[x].size == x.size for x in e.letters)
+        and all(i in e.letters or i == x for i, x in bound.items())
+    )
+
+
+def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ u ∂z/∂T, T the image or the weight, of a sum z that the forward pass convolves."""
+    for slid in lowering.slid:
+        if slid.weight is None:
+            continue
+        weight, matrix = slid.weight
+        image = slid.window.read.tensor
+        for place, name in enumerate((image, weight)):
+            upstream = upstream_of(lowering, e, slid, name)
+            if upstream is None:
+                continue
+            output = lowering.program.tensors[lowering.program.output.target]
+            u = lowering.arranged(lowering.of(upstream), input_value(output, lowering.batch).axes)
+            given = u.code, lowering.values[image].code, matrix
+            wanted = f"None, {', '.join(steps(lowering, slid))}, {ALONE[place]}"
+            call = f"torch.ops.aten.convolution_backward({', '.join(given)}, {wanted})[{place}]"
+            # A depthwise kernel is stored without the channels of its groups.
+            stored = ".squeeze(1)" if place and matrix.endswith(".unsqueeze(1)") else ""
+            code = f"{call}{stored}"
+            lowering.adjoints[code] = Adjoint(slid, upstream, given, place, name, stored)
+            return Value(code, lowering.values[name].axes), False
+    return None
+
+
+def upstream_of(lowering: Lowering, e: Contraction, slid: Slid, name: str) -> Read | None:
+    """u, if the sum is Σ u ∂z/∂T over the output's letters."""
+    program = lowering.program
+    own = {slid.window.read.tensor, *(slid.weight or ())[:1]}
+    others = {r.tensor for r in reads(e.body)} - own
+    if len(others) != 1:
+        return None
+    u = Read(Symbol(others.pop()), *program.output.letters)
+    last = replace(program, lines=(program.output,))
+    return u if pullback(last, u, slid.total, name, program.output.letters) == e else None
+
+
+def steps(lowering: Lowering, slid: Slid) -> tuple[str, ...]:
+    """How a convolution's windows move, as its backward pass takes it."""
+    stride, padding, dilation, more = steps_of(lowering, slid.window.slides)
+    transposed = str(slid.kind == "conv_transpose")
+    return stride, padding, dilation, transposed, more, slid.groups or "1"
+
+
+def box_gradient(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ f ∂B/∂y of the box sum B of a map y that the forward pass computes."""
+    if not e.has(Delta):
+        return None
+    for slid in lowering.slid:
+        if slid.weight is None:
+            found = spread(lowering, e, slid)
+            if found is not None:
+                return found, False
+    return None
+
+
+def spread(lowering: Lowering, e: Contraction, slid: Slid) -> Value | None:
+    """The adjoint of one box sum, if the sum is that."""
+    box, y = channelless(lowering, slid)
+    f = at_own_letters(lowering, e)
+    letters = [x for x in lowering.program.output.letters if x in box.free_symbols]
+    if f is None:
+        return None
+    program = lowering.program
+    tensors = {**program.tensors, y.name: y}
+    known = replace(program, tensors=tensors, lines=(program.output,))
+    if pullback(known, f, box, y.name, tuple(letters)) != e:
+        return None
+    value, image = lowering.of(f), lowering.values[slid.window.read.tensor]
+    count = len(slid.window.slides)
+    axes = (*value.axes[:-count], *image.axes[-count:])
+    return lowering.assign("spread", Value(box_adjoint(lowering, slid, value, image.code), axes))
+
+
+def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str:
+    """The adjoint of a box sum, in the form in which the sum itself is computed."""
+    w, count = slid.window, len(slid.window.slides)
+    if slid.shifted:
+        stride, padding, dilation, _ = steps_of(lowering, w.slides)
+        moves = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
+        shape = f"{image}.shape[-{count}:]"
+        return f"{lowering.helper('_box_adjoint')}({value.code}, {shape}, {moves})"
+    value = lowering.assign("flow", value)
+    if slid.kind == "conv_transpose":
+        plain = tuple(replace(s, output_padding=Integer(0)) for s in w.slides)
+        ones = ones_window(lowering, value, replace(w, slides=plain), "conv")
+        # With an output padding of a stride or more there are more windows than positions.
+        return f"{ones}[..., {', '.join(f': {image}.shape[{k - count}]' for k in range(count))}]"
+    groups, ones = ones_of(lowering, value, w)
+    given = f"{value.code}, {image}.to({value.code}.dtype), {ones}, None"
+    moves = ", ".join(steps(lowering, replace(slid, groups=groups)))
+    return f"torch.ops.aten.convolution_backward({given}, {moves}, {ALONE[0]})[0]"
+
+
+def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:
+    """A box sum as one of a map without the channels that are summed, and that map."""
+    w, bound = slid.window, set(slid.total.letters)
+    own = lowering.program.tensors[w.read.tensor]
+    indices = dict(zip(own.letters, w.read.indices, strict=True))
+    kept = [x for x in own.letters if not (indices[x] == w.channel and w.channel in bound)]
+    y = Tensor(SUMMED, "intermediate", tuple((x,) for x in kept))
+    deltas = [f for f in factors_of(slid.total) if isinstance(f, Delta)]
+    read = Read(Symbol(SUMMED), *(indices[x] for x in kept))
+    left = [x for x in slid.total.letters if x != w.channel]
+    return Contraction(Mul(*deltas, read), *left), y
+
+
+def at_own_letters(lowering: Lowering, e: Contraction) -> Expr | None:
+    """What a sum scatters, read where it stands."""
+    rest = Mul(*(f for f in factors_of(e) if not isinstance(f, Delta)))
+    moved: dict[Expr, Expr] = {}
+    for read in reads(rest):
+        letters = lowering.program.tensors[read.tensor].letters
+        moved.update(zip(read.indices, letters, strict=True))
+    if not moved or any(not isinstance(x, Letter) for x in moved):
+        return None
+    return substitute(rest, moved)
+
+
+def over_sites(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
+    """Σ_npq u[n, i, p, q], where a window leaves one leading axis."""
+    if not lowering.slid or not isinstance(e.body, Read):
+        return None
+    value = lowering.split(lowering.of(e.body))
+    own = [a for a in value.axes if isinstance(a, tuple) and set(a) <= {*e.letters}]
+    places = ([0] if BATCH in value.axes else []) + [value.position(a) for a in own]
+    if len(own) + len(lowering.batch) != len(e.letters) or len(own) == len(e.letters):
+        return None
+    axes = tuple(a for a in value.axes if a is not BATCH and a not in own)
+    return Value(f"{value.code}.sum({tuple(places)})", axes), False
+
+
+WINDOW_RECOGNISERS = (convolution_gradient, box_gradient, over_sites)

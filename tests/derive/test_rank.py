@@ -1,0 +1,80 @@
+"""Where K(s,s) loses rank: sizes, hyperparameters and sites that most draws do not meet."""
+
+import numpy as np
+import pytest
+
+from derive import LayerSpec, derive
+from derive.points import missed_points
+from derive.rank import largest_ranks
+
+SLIDING = "l + 2*padding - k + 1"
+TRANSPOSED = "(l - 1)*stride + k"
+
+
+def windowed(value, positions, sizes=None, **hyperparameters):
+    """A layer over windows of x with the units i."""
+    return LayerSpec(
+        name="Windowed",
+        forward=f"z[n, p, i] = {value}",
+        site="n p",
+        unit="i",
+        parameters={p: {"torch": p.lower()} for p in "ABVW" if p in value},
+        sizes={"p": positions, "i": "units", "k": "kernel", **(sizes or {})},
+        hyperparameters=hyperparameters,
+        inputs={"x": "n l"},
+    )
+
+
+def matrix_gauge(spec):
+    return derive(spec).correction("matrix gauge")
+
+
+@pytest.mark.parametrize(
+    ("spec", "number"),
+    [
+        (windowed("x[n, (p - k)/stride]*W[i, k] + V", TRANSPOSED, stride=1), "stride=2"),
+        (windowed("x[n, p + k - padding]*W[i, k] + V", SLIDING, padding=0), "padding="),
+    ],
+)
+def test_a_site_that_no_window_reaches_has_the_share_of_the_other_parameters_alone(spec, number):
+    found = matrix_gauge(spec)
+    assert "has rank 1 <" in found.reason
+    assert number in found.reason
+
+
+def test_windows_that_reach_every_site_leave_the_gauge():
+    assert matrix_gauge(windowed("x[n, p + k]*W[i, k] + V", "l - k + 1")).applies
+
+
+def test_a_site_where_nothing_moves_says_nothing_about_the_others():
+    value = "B[i, r]*A[r, k]*x[n, p + k - padding]"
+    spec = windowed(value, SLIDING, {"r": "rank"}, padding=1)
+    derivation = derive(spec)
+    points = list(missed_points(derivation.program, np.random.default_rng(0)))
+    ranks = [largest_ranks(derivation.program, derivation.update.self_kernel, p) for p in points]
+    assert any((r == 0).any() for r in ranks)
+    assert derivation.correction("matrix gauge").applies
+
+
+def rows(forward):
+    return LayerSpec(
+        name="Rows",
+        forward=forward,
+        site="n",
+        unit="i",
+        parameters={"A": {"torch": "a"}, "B": {"torch": "b"}},
+        sizes={"i": "units", "r": "rank"} | ({"j": "features"} if "j" in forward else {}),
+    )
+
+
+def test_an_input_may_switch_a_site_off_and_a_parameter_may_not():
+    assert matrix_gauge(rows("z[n, i] = relu(x[n])*B[i, r]*A[r]")).applies
+    off = matrix_gauge(rows("z[n, i] = B[i, r]*relu(A[r, j]*x[n, j])"))
+    assert "K(s,s) has rank" in off.reason
+
+
+def test_saturation_is_no_loss_also_beside_a_flat_function():
+    forward = "h[n, r] = max(A[r, j]*x[n, j], -0.25)\nz[n, i] = tanh(h[n, r]*B[i, r]**2)"
+    assert matrix_gauge(rows(forward)).applies
+    off = forward.replace("tanh(h[n, r]*B[i, r]**2)", "max(h[n, r]*B[i, r]**2, 0)")
+    assert "K(s,s) has rank" in matrix_gauge(rows(off)).reason
