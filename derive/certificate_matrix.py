@@ -86,4 +86,4 @@ def elimination(site: list[str], size: Json) -> Json:
 def rows(site: list[str], size: Json) -> Json:
     """Λ[a, b]."""
     done = ["read", ELIMINATION, *site, ROW]
-    return ["*", ["root", -2, [*done, ROW, ROW]], [*done, ROW, ["+", size, COLUMN]]]
+    return ["*", ["root", -2, [*done, ROW, ["+", ROW]]], [*done, ROW, ["+", size, COLUMN]]]

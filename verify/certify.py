@@ -45,5 +45,5 @@ def certificate_stage(variants: Sequence[Subject], settings: Settings, record: R
             record.judge(0.0 if verdict.accepted else 1.0, 0.0, f"{where}: {verdict.text}")
     record.note(
         f"{count} certificates accepted; a false claim passes with a chance below 2^-{BITS} "
-        "at each of the sizes drawn"
+        "at each of the points drawn"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 from secrets import randbelow
 
 import pytest
+from sympy import isprime
 
 from derive import derive, load_spec
 from derive.certificate import certificates
@@ -22,6 +23,8 @@ from verify.checker import check
 
 SPECS = Path(__file__).parents[2] / "truestep" / "specs"
 FILE = Path(checker.__file__)
+SAME_UNIT = ["is 0", ["+", "i", ["*", -1, "i'"]]]
+SAME_SITE = [["is 0", ["+", x, ["*", -1, f"{x}'"]]] for x in ("n", "t")]
 
 
 def certificate(layer, name, absent=(), stage=None):
@@ -87,7 +90,8 @@ EQUIVALENT = {
     ("linear", "split-gauge", (), None): (SIGN,),
     ("linear", "input-map", (), None): (SIGN,),
     ("linear", "kernel", ("b",), None): (SIGN,),
-    ("low_rank", "matrix-gauge", (), None): (SIGN,),
+    # With a shorter axis K(s,s) has columns of 0, and pivots: nothing is claimed there.
+    ("low_rank", "matrix-gauge", (), None): (SIGN, "corrected/K(s,s)/letters/b."),
     ("embedding", "kernel", (), None): (SIGN,),
     ("scale", "unit-gauge", ("b",), None): (SIGN,),
     ("gated_linear", "unit-gauge", (), None): (SIGN,),
@@ -191,6 +195,73 @@ def test_a_held_gauge_is_frozen_and_nothing_else():
     refused(data | {"corrected": free})
     for name in ("exact", "constant-rate", "first-order"):
         refused(changed(data, ("claim", "kind"), name), "the class is frozen")
+
+
+def test_a_size_that_is_never_above_its_least_value_is_refused():
+    data = certificate("linear", "self-kernel")
+    least = ["is 0", ["+", "size(n)", -1]]
+    data["layer"]["z"]["value"] = ["*", least, ["read", "b", "i"]]
+    refused(changed(data, ("claim", "value"), ["*", least, SAME_UNIT]), "none where", "size(n)")
+
+
+def test_what_is_too_long_for_the_prime_is_refused():
+    def padded(count):
+        data = certificate("linear", "kernel")
+        lines = {"s0": {"letters": {}, "value": 2}}
+        for k in range(count):
+            lines[f"s{k + 1}"] = {"letters": {}, "value": ["*", *[["read", f"s{k}"]] * 2]}
+        last = ["read", f"s{count}"]
+        value = ["+", data["layer"]["z"]["value"], last, ["*", -1, last]]
+        return data | {"layer": lines | {"z": data["layer"]["z"] | {"value": value}}}
+
+    assert check(padded(10)).accepted
+    refused(padded(40), "too long")
+
+
+def test_the_prime_is_large_and_drawn_anew():
+    first, second = checker.draw_prime(), checker.draw_prime()
+    assert first != second
+    for p in (first, second):
+        assert isprime(p)
+        assert p >> checker.PRIME
+        assert all(pow(k, p >> 1, p) == 1 for k in (2, 3, 5, 7, 11, 13, 17, 19))
+    assert checker.PRIME - 12 - checker.ROOM >= checker.BITS
+
+
+def test_a_neutral_gauge_has_the_axes_of_its_line():
+    data = certificate("linear", "split-gauge")
+    for gauge in data["gauges"]:
+        wrong = changed(data, ("gauges", gauge, "letters", "n"), "size(i)")
+        refused(wrong, "an index of another axis")
+
+
+def test_a_letter_stays_on_its_axis():
+    data = certificate("linear", "kernel")
+    for path in (("layer", "z"), ("tensors", "x")):
+        refused(changed(data, (*path, "letters", "n"), "size(i)"), "an index of another axis")
+
+
+def test_what_is_false_for_some_signs_is_refused():
+    data = certificate("linear", "self-kernel")
+    z = data["layer"]["z"]["value"]
+    absolute = ["root", 2, ["*", z, z]]
+    verdict = check(changed(data, ("layer", "z", "value"), absolute))
+    assert verdict.accepted, verdict.text  # |z| moves as z does, but for its sign
+    assert int(verdict.text.split()[-2]) >= 100
+    rectified = ["*", ["root", -1, 2], ["+", z, absolute]]
+    refused(changed(data, ("layer", "z", "value"), rectified), "K is not as claimed")
+
+
+def test_a_token_is_an_index_of_its_axis():
+    data = certificate("embedding", "kernel")
+    for size in ("size(i)", "size(n)", 1):
+        refused(changed(data, ("tensors", "token", "below"), size), "an index of another axis")
+
+
+@pytest.mark.parametrize("value", [SAME_UNIT, ["*", SAME_UNIT, *SAME_SITE]])
+def test_what_is_false_for_some_tokens_is_refused(value):
+    data = certificate("embedding", "kernel")
+    refused(changed(data, ("claim", "value"), value), "K is not as claimed")
 
 
 def test_a_corrected_map_is_the_layer_with_gauges():
