@@ -228,6 +228,58 @@ def test_the_prime_is_large_and_drawn_anew():
     assert checker.PRIME - 12 - checker.ROOM >= checker.BITS
 
 
+def test_an_element_out_of_range_is_0():
+    data = certificate("linear", "self-kernel")
+    data["layer"]["z"]["value"] = ["read", "b", ["+", "i", 1]]
+    last = ["is 0", ["+", "i", 1, ["*", -1, "size(i)"]]]
+    inside = ["*", SAME_UNIT, ["+", 1, ["*", -1, last]]]
+    verdict = check(changed(data, ("claim", "value"), inside))
+    assert verdict.accepted, verdict.text
+    refused(changed(data, ("claim", "value"), SAME_UNIT), "K is not as claimed")
+
+
+def test_a_sum_has_every_position():
+    data = certificate("linear", "self-kernel")
+    data["layer"]["z"]["value"] = ["sum", "k", "size(j)", ["read", "b", "i"]]
+    square = ["*", "size(j)", "size(j)", SAME_UNIT]
+    verdict = check(changed(data, ("claim", "value"), square))
+    assert verdict.accepted, verdict.text
+
+
+def test_a_constant_rate_is_not_exact():
+    data = certificate("linear", "input-map")
+    assert data["claim"]["kind"] == "constant-rate"
+    refused(changed(data, ("claim", "kind"), "exact"), "the class is constant-rate")
+
+
+def test_what_is_not_affine_is_first_order():
+    data = certificate("linear", "output-gauge")
+    z = data["layer"]["z"]["value"]
+    data["layer"]["z"]["value"] = absolute = ["root", 2, ["*", z, z]]
+    data["corrected"]["z̃"]["value"] = ["*", ["read", "λ", "n"], absolute]
+    refused(data, "the class is first-order")
+    verdict = check(changed(data, ("claim", "kind"), "first-order"))
+    assert verdict.accepted, verdict.text
+
+
+def test_a_neutral_gauge_reads_nothing():
+    data = certificate("linear", "output-gauge")
+    refused(data | {"gauges": {"λ": data["corrected"]["λ"]}}, "a constant reads a tensor")
+
+
+def test_slopes():
+    p = checker.draw_prime()
+    point, x = checker.Point({"reals": []}, p, {}), randbelow(p // 2)
+    y = {f: point.call(f, x) for f in checker.SLOPES}
+    slope = {f: (point.call(f, x + p) - y[f]) // p % p for f in y}
+    assert slope["exp"] == y["exp"] % p
+    assert slope["log"] * x % p == 1
+    assert slope["tanh"] == (1 - y["tanh"] ** 2) % p
+    assert slope["sigmoid"] == y["sigmoid"] * (1 - y["sigmoid"]) % p
+    gaussian = slope["erf"] * point.call("exp", x**2)  # 2/√π
+    assert (gaussian**2 * point.names["pi"] - 4) % p == 0
+
+
 def test_a_neutral_gauge_has_the_axes_of_its_line():
     data = certificate("linear", "split-gauge")
     for gauge in data["gauges"]:
