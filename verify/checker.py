@@ -73,7 +73,7 @@ class Point:
     def read(self, name: str, index: Any, env: Any) -> Any:
         """An element of a line or a tensor, 0 out of range; letters and tokens have their axes."""
         array, key = self.arrays[name], (name, *(self.value(e, env) % self.square for e in index))
-        places = [*zip(key[1:], array["letters"].values(), strict=True)]
+        places: list[Any] = [*zip(key[1:], array["letters"].values(), strict=True)]
         for e, place in zip(index, places, strict=True):
             token = isinstance(e, list) and e[0] == "read" and self.arrays[e[1]]["below"]
             demand((token or env.get(str(e), place)[1]) == place[1], "an index of another axis")
