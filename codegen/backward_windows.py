@@ -13,7 +13,6 @@ from sympy import Expr, Integer, Mul, Symbol
 
 from codegen.boxes import kernel_of, ones_of, ones_window
 from codegen.calls import Found, factors_of
-from codegen.forward import input_value
 from codegen.lower import Lowering
 from codegen.values import BATCH, Value
 from codegen.windows import Slid, steps_of
@@ -77,8 +76,7 @@ def joint_of(
     if own is None or len(beside) != 1 or beside[0].given != own.given:
         return None
     (weight,) = beside
-    output = lowering.program.tensors[lowering.program.output.target]
-    channel = next(a for a in input_value(output, lowering.batch).axes if isinstance(a, tuple))
+    channel = next(a for a in own.slid.axes if isinstance(a, tuple))
     size = lowering.sizes.product([lowering.sizes.letter(x) for x in channel]).code
     biases = [
         n
@@ -114,8 +112,7 @@ def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None)
             upstream = upstream_of(lowering, e, slid, name)
             if upstream is None:
                 continue
-            output = lowering.program.tensors[lowering.program.output.target]
-            u = lowering.arranged(lowering.of(upstream), input_value(output, lowering.batch).axes)
+            u = lowering.arranged(lowering.of(upstream), slid.axes)
             given = u.code, lowering.values[image].code, matrix
             wanted = f"None, {', '.join(steps(lowering, slid))}, {ALONE[place]}"
             call = f"torch.ops.aten.convolution_backward({', '.join(given)}, {wanted})[{place}]"

@@ -58,8 +58,8 @@ def window_sum(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Valu
     summed = w.channel is None or w.channel in e.letters
     squares = lowering.assign("squares", on_grid(lowering, e, w))
     shifted_maps = lowering.wide and kind == "conv" and (summed or len(w.slides) == 3)
-    lowering.slid.append(Slid(e, w, kind, shifted=shifted_maps))
     axes = (*squares.axes[: -len(w.slides)], *((s.out,) for s in w.slides))
+    lowering.slid.append(Slid(e, w, kind, axes, shifted=shifted_maps))
     # Outside a gauge the map may be of half precision, in which each addition would round.
     if not lowering.wide:
         return Value(ones_window(lowering, squares, w, kind), axes)
