@@ -106,9 +106,13 @@ def replaced(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
 # -------------------------------------------------------------- the forms
 def shifted(lowering: Lowering, squares: Value, w: Window) -> str:
     """Sums of shifted maps, as a helper's call."""
+    return f"{lowering.helper('_box_sum')}({squares.code}, {moves_of(lowering, w)})"
+
+
+def moves_of(lowering: Lowering, w: Window) -> str:
+    """Kernel sizes and how the windows move, each as a tuple."""
     stride, padding, dilation, _ = steps_of(lowering, w.slides)
-    steps = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
-    return f"{lowering.helper('_box_sum')}({squares.code}, {steps})"
+    return f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
 
 
 def kernel_of(lowering: Lowering, w: Window) -> str:
