@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -206,7 +207,7 @@ class DerivedWriter:
         for absent, found in self.passes.items():
             start, end = gauge_of(found.forward)
             statements = found.forward.statements
-            keep = f"ctx.save_for_backward({', '.join(self.kept())})"
+            keep = f"ctx.save_for_backward({', '.join(self.kept)})"
             lines = [
                 f"{self.full.gradients.scale.name} = {self.gauge_call}",
                 keep,
@@ -280,6 +281,7 @@ class DerivedWriter:
         test = "if torch.is_grad_enabled():  # a second derivative is asked for"
         return [*([scale] if self.again else []), test, *(f"    {x}" for x in again)]
 
+    @functools.cached_property
     def kept(self) -> tuple[str, ...]:
         """What the backward pass reads of the forward pass."""
         lines = self.backward()
@@ -311,7 +313,7 @@ class DerivedWriter:
 
     def unpacked(self, lines: tuple[str, ...], settings: list[str]) -> tuple[str, ...]:
         """The backward pass with what it reads taken from the context."""
-        head = f"{', '.join(self.kept())} = ctx.saved_tensors"
+        head = f"{', '.join(self.kept)} = ctx.saved_tensors"
         *body, last = lines
         parameters = [f"self.{n}" for n in self.tensors]
         body = [strip(x, parameters) for x in body]
@@ -321,7 +323,7 @@ class DerivedWriter:
         """The formulas of the backward pass."""
         g = self.full.gradients
         own = {s.name for s in (g.scale, *g.steps)}
-        kept = [n for n in self.kept() if n in own or n == self.kept_part]
+        kept = [n for n in self.kept if n in own or n == self.kept_part]
         found = " and ".join(kept) if kept != [g.scale.name] else "the scale alone"
         lines = [f"The same map, with the gradient as derived, which keeps {found}.", ""]
         for step in (*g.steps, *g.of.values()):

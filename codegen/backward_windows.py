@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer, Mul, Symbol
 
-from codegen.boxes import kernel_of, ones_of, ones_window
+from codegen.boxes import moves_of, ones_of, ones_window
 from codegen.calls import Found, factors_of
-from codegen.forward import input_value
 from codegen.lower import Lowering
 from codegen.values import BATCH, Value
 from codegen.windows import Slid, steps_of
@@ -77,8 +76,7 @@ def joint_of(
     if own is None or len(beside) != 1 or beside[0].given != own.given:
         return None
     (weight,) = beside
-    output = lowering.program.tensors[lowering.program.output.target]
-    channel = next(a for a in input_value(output, lowering.batch).axes if isinstance(a, tuple))
+    channel = next(a for a in own.slid.axes if isinstance(a, tuple))
     size = lowering.sizes.product([lowering.sizes.letter(x) for x in channel]).code
     biases = [
         n
@@ -86,8 +84,7 @@ def joint_of(
         if lowering.program.tensors[n].axes == (channel,)
         and is_sum_of(gradients[n].value, weight.upstream)
     ]
-    moves = ", ".join(steps(lowering, own.slid))
-    call = f"torch.ops.aten.convolution_backward({', '.join(own.given)}, ({size},), {moves}, "
+    call = backward_call(lowering, own.slid, own.given, f"({size},)")
     return Joint(call, (weight.name, weight.stored), biases[0] if biases else "")
 
 
@@ -110,15 +107,13 @@ def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None)
             continue
         weight, matrix = slid.weight
         image = slid.window.read.tensor
-        for place, name in enumerate((image, weight)):
-            upstream = upstream_of(lowering, e, slid, name)
+        for place, (name, other) in enumerate(((image, weight), (weight, image))):
+            upstream = upstream_of(lowering, e, slid, name, other)
             if upstream is None:
                 continue
-            output = lowering.program.tensors[lowering.program.output.target]
-            u = lowering.arranged(lowering.of(upstream), input_value(output, lowering.batch).axes)
+            u = lowering.arranged(lowering.of(upstream), slid.axes)
             given = u.code, lowering.values[image].code, matrix
-            wanted = f"None, {', '.join(steps(lowering, slid))}, {ALONE[place]}"
-            call = f"torch.ops.aten.convolution_backward({', '.join(given)}, {wanted})[{place}]"
+            call = f"{backward_call(lowering, slid, given)}{ALONE[place]})[{place}]"
             # A depthwise kernel is stored without the channels of its groups.
             stored = ".squeeze(1)" if place and matrix.endswith(".unsqueeze(1)") else ""
             code = f"{call}{stored}"
@@ -127,23 +122,34 @@ def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None)
     return None
 
 
-def upstream_of(lowering: Lowering, e: Contraction, slid: Slid, name: str) -> Read | None:
-    """u, if the sum is Σ u ∂z/∂T over the output's letters."""
+def upstream_of(
+    lowering: Lowering, e: Contraction, slid: Slid, name: str, other: str
+) -> Read | None:
+    """u, if the sum is Σ u ∂z/∂T over the output's letters, z a product of T and another tensor."""
     program = lowering.program
-    own = {slid.window.read.tensor, *(slid.weight or ())[:1]}
-    others = {r.tensor for r in reads(e.body)} - own
-    if len(others) != 1:
+    found = {r.tensor for r in reads(e.body)}
+    if other not in found or len(found) != 2:
         return None
-    u = Read(Symbol(others.pop()), *program.output.letters)
+    u = Read(Symbol((found - {other}).pop()), *program.output.letters)
     last = replace(program, lines=(program.output,))
     return u if pullback(last, u, slid.total, name, program.output.letters) == e else None
 
 
-def steps(lowering: Lowering, slid: Slid) -> tuple[str, ...]:
-    """How a convolution's windows move, as its backward pass takes it."""
+def backward_call(
+    lowering: Lowering, slid: Slid, given: tuple[str, str, str], bias_sizes: str = "None"
+) -> str:
+    """The backward pass of a convolution in torch, up to what of it is wanted.
+
+    Args:
+        lowering: The lowering of the backward pass.
+        slid: The convolution.
+        given: The codes of the upstream gradient, the image and the weight.
+        bias_sizes: The code of the bias' shape.
+    """
     stride, padding, dilation, more = steps_of(lowering, slid.window.slides)
-    transposed = str(slid.kind == "conv_transpose")
-    return stride, padding, dilation, transposed, more, slid.groups or "1"
+    moves = f"{stride}, {padding}, {dilation}, {slid.kind == 'conv_transpose'}, {more}"
+    code = f"{', '.join(given)}, {bias_sizes}, {moves}, {slid.groups or 1}"
+    return f"torch.ops.aten.convolution_backward({code}, "
 
 
 def box_gradient(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -180,10 +186,8 @@ def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str
     """The adjoint of a box sum, in the form in which the sum itself is computed."""
     w, count = slid.window, len(slid.window.slides)
     if slid.shifted:
-        stride, padding, dilation, _ = steps_of(lowering, w.slides)
-        moves = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
         shape = f"{image}.shape[-{count}:]"
-        return f"{lowering.helper('_box_adjoint')}({value.code}, {shape}, {moves})"
+        return f"{lowering.helper('_box_adjoint')}({value.code}, {shape}, {moves_of(lowering, w)})"
     value = lowering.assign("flow", value)
     if slid.kind == "conv_transpose":
         plain = tuple(replace(s, output_padding=Integer(0)) for s in w.slides)
@@ -191,9 +195,8 @@ def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str
         # With an output padding of a stride or more there are more windows than positions.
         return f"{ones}[..., {', '.join(f': {image}.shape[{k - count}]' for k in range(count))}]"
     groups, ones = ones_of(lowering, value, w)
-    given = f"{value.code}, {image}.to({value.code}.dtype), {ones}, None"
-    moves = ", ".join(steps(lowering, replace(slid, groups=groups)))
-    return f"torch.ops.aten.convolution_backward({given}, {moves}, {ALONE[0]})[0]"
+    given = value.code, f"{image}.to({value.code}.dtype)", ones
+    return f"{backward_call(lowering, replace(slid, groups=groups), given)}{ALONE[0]})[0]"
 
 
 def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:

@@ -58,8 +58,8 @@ def window_sum(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Valu
     summed = w.channel is None or w.channel in e.letters
     squares = lowering.assign("squares", on_grid(lowering, e, w))
     shifted_maps = lowering.wide and kind == "conv" and (summed or len(w.slides) == 3)
-    lowering.slid.append(Slid(e, w, kind, shifted=shifted_maps))
     axes = (*squares.axes[: -len(w.slides)], *((s.out,) for s in w.slides))
+    lowering.slid.append(Slid(e, w, kind, axes, shifted=shifted_maps))
     # Outside a gauge the map may be of half precision, in which each addition would round.
     if not lowering.wide:
         return Value(ones_window(lowering, squares, w, kind), axes)
@@ -106,9 +106,13 @@ def replaced(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
 # -------------------------------------------------------------- the forms
 def shifted(lowering: Lowering, squares: Value, w: Window) -> str:
     """Sums of shifted maps, as a helper's call."""
+    return f"{lowering.helper('_box_sum')}({squares.code}, {moves_of(lowering, w)})"
+
+
+def moves_of(lowering: Lowering, w: Window) -> str:
+    """Kernel sizes and how the windows move, each as a tuple."""
     stride, padding, dilation, _ = steps_of(lowering, w.slides)
-    steps = f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
-    return f"{lowering.helper('_box_sum')}({squares.code}, {steps})"
+    return f"{kernel_of(lowering, w)}, {stride}, {padding}, {dilation}"
 
 
 def kernel_of(lowering: Lowering, w: Window) -> str:

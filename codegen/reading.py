@@ -83,6 +83,8 @@ class Reading(Elementwise):
             codes = ", ".join(self.index(i, letters) for i in indices)
             axes = (*((BATCH,) if BATCH in value.axes else ()), *((x,) for x in letters))
             return Value(f"{self.helper('_gather')}({value.code}, ({codes},))", axes)
+        if len(tail) != len(indices):
+            raise DerivationError("a gather at an index that runs over the leading axes")
         for axis, index in zip(tail, indices, strict=True):
             position = value.position(axis)
             place = value.axes.index(axis)

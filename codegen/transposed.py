@@ -152,10 +152,12 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
         }
         for s in w.slides
     ]
-    lowering.slid.append(Slid(total, w, "conv_transpose", (weight.tensor, matrix.code), groups))
     call = f"F.conv_transpose{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
     batch = (BATCH,) if BATCH in w.axes else ()
-    return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
+    axes = (*batch, outer, *((s.out,) for s in w.slides))
+    given = weight.tensor, matrix.code
+    lowering.slid.append(Slid(total, w, "conv_transpose", axes, given, groups))
+    return Value(call, axes), used
 
 
 def transposed_box(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:

@@ -214,6 +214,7 @@ class Slid:
         total: The sum.
         window: What it reads.
         kind: "conv" or "conv_transpose".
+        axes: The axes of what the call gives.
         weight: The parameter, with its code; ``None``: ones.
         groups: The code of the number of groups, or ``None``.
         shifted: Whether shifted maps are added instead.
@@ -222,6 +223,7 @@ class Slid:
     total: Contraction
     window: Window
     kind: str
+    axes: tuple[Axis, ...]
     weight: tuple[str, str] | None = None
     groups: str | None = None
     shifted: bool = False
@@ -312,9 +314,10 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     source = lowering.values[image.tensor]
     options = arguments(lowering, w.slides, groups)
     call = f"F.conv{len(kernels)}d({source.code}, {matrix.code}{argument}{options})"
-    lowering.slid.append(Slid(e, w, "conv", (weight.tensor, matrix.code), groups))
     batch = (BATCH,) if BATCH in w.axes else ()
-    return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
+    axes = (*batch, outer, *((s.out,) for s in w.slides))
+    lowering.slid.append(Slid(e, w, "conv", axes, (weight.tensor, matrix.code), groups))
+    return Value(call, axes), used
 
 
 def depthwise(
@@ -334,9 +337,10 @@ def depthwise(
     call = f"F.conv{len(kernels)}d({source.code}, {kernel}{argument}{options})"
     weight, _ = weight_and_image(lowering, factors_of(e))
     assert weight is not None
-    lowering.slid.append(Slid(e, w, "conv", (weight.tensor, kernel), groups))
     batch = (BATCH,) if BATCH in w.axes else ()
-    return Value(call, (*batch, outer, *((s.out,) for s in w.slides))), used
+    axes = (*batch, outer, *((s.out,) for s in w.slides))
+    lowering.slid.append(Slid(e, w, "conv", axes, (weight.tensor, kernel), groups))
+    return Value(call, axes), used
 
 
 def weight_and_image(

@@ -137,6 +137,23 @@ SPECS: tuple[LayerSpec, ...] = (
         inputs={"x": "n c l"},
     ),
     spec(
+        "UnitLastWindow",
+        "z[n, p, o] = W[o, c, k]*x[n, c, 2*p + k] + b[o]",
+        "n p",
+        "o",
+        sizes={**LENGTH, "p": "(l - k)//2 + 1"},
+        inputs={"x": "n c l"},
+    ),
+    spec(
+        "WindowOfOneMap",
+        "z[n, p] = W[k]*x[n, p + k]",
+        "n p",
+        "",
+        parameters=W_ONLY,
+        sizes={"k": "kernel_size", "p": "l - k + 1"},
+        inputs={"x": "n l"},
+    ),
+    spec(
         "OddImage",
         "z[n, o, p, q] = W[o, c, k, m]*x[n, c, 2*p + k - 1, q + 3*m - 2] + b[o]",
         "n p q",

@@ -208,11 +208,10 @@ def test_gradients_in_every_format(dtype):
         assert (a.double() - b).abs().max() <= 32 * torch.finfo(dtype).eps * b.abs().max()
 
 
-@pytest.mark.parametrize("groups", [1, 2])
-def test_compiled_where_every_size_is_unknown(groups):
+def test_compiled_where_every_size_is_unknown():
     """The images of a batch, and their height and width too, where windows skip positions."""
     torch._dynamo.reset()
-    layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": groups})
+    layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": 2})
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="inductor")
     for shape in ((2, 4, 8, 9), (3, 4, 11, 10)):
         x = image(*shape)

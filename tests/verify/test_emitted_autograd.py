@@ -12,11 +12,13 @@ from verify.emitted import prove
 from verify.results import VerificationError
 
 SPECS = Path(__file__).resolve().parents[2] / "truestep" / "specs"
-SOUND = ("linear", "residual_linear", "layer_norm_linear")
+SOUND = ("linear", "residual_linear", "layer_norm_linear", "conv1d", "depthwise_conv2d")
 DERIVATIVE = "the backward pass is not the derivative"
 SECOND = "second derivatives start from another"
 GAUGE = "            scale = _affine_like_linear_gauge(x, bias)"
 CONSTANT = "            scale = scale"
+KEPT = "ctx.save_for_backward(x, weight, bias, scale, 2 * z)"
+MASK = "ctx.needs_input_grad[:3]"
 WRONG = {
     "power of the scale": ("scale.square()", "scale", DERIVATIVE),
     "sign": (".unsqueeze(-1), -1)", ".unsqueeze(-1), 1)", DERIVATIVE),
@@ -49,6 +51,25 @@ def test_a_wrong_backward_pass_is_refused(old, new, reason):
     assert old in text
     with pytest.raises(VerificationError, match=reason):
         prove(text.replace(old, new, 1), source("linear"))
+
+
+WRONG_WINDOWS = {
+    "power of the scale": ("a * scale.square()", "a * scale", DERIVATIVE),
+    "sign": ("h.addcmul_(x, factor, value=sign)", "h.addcmul_(x, factor, value=-sign)", DERIVATIVE),
+    "sign of second derivatives": ("h, x, factor, value=sign", "h, x, factor, value=-sign", SECOND),
+    "spread at other places": ("before = reach - padding[axis]", "before = reach", "broadcast"),
+    "what is kept": ("ctx.save_for_backward(x, weight, bias, scale, z)", KEPT, DERIVATIVE),
+    "z that counts as constant": ("            z = F.conv1d(\n", "            F.conv1d(\n", SECOND),
+    "a gradient that is not asked for": (MASK, "(True, False, True)", "a gradient for each"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "reason"), WRONG_WINDOWS.values(), ids=WRONG_WINDOWS)
+def test_a_wrong_backward_pass_of_windows_is_refused(old, new, reason):
+    text = source("conv1d").text
+    assert old in text
+    with pytest.raises(VerificationError, match=reason):
+        prove(text.replace(old, new, 1), source("conv1d"))
 
 
 def test_a_range_that_is_not_kept_is_read_too():
