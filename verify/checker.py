@@ -1,19 +1,21 @@
 """A checker of certificates, to be read in ten minutes; it trusts the standard library alone.
 
 A certificate holds a layer z(x, θ) as formulas and a claim about one step of gradient descent.
-*Accepted* means, at the small sizes, tokens and signs of x in √x² that were drawn, where nothing is
-divided by 0, with K(s,s') = Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ: K(s,s') is the formula (``kernel``); K(s,s)
-is (``self-kernel``); K(s,s) = c·I, where c reads no tensor (``constant``); or the corrected z̃ is z
-where its gauges are neutral, and has such a c·I if what is ``held`` counts as fixed: it is
+*Accepted* means, at the points drawn, if the layer divides nothing by 0 there, with K(s,s') =
+Σ_θ (∂z_s/∂θ)(∂z_s'/∂θ)ᵀ: K(s,s') is the formula (``kernel``); K(s,s) is (``self-kernel``);
+K(s,s) = c·I, where c reads no tensor (``constant``); or the corrected z̃, if it divides nothing by 0
+either, is z where gauges are neutral, and has such a c·I if what is ``held`` counts as fixed: it is
 ``frozen`` if that varies, else ``first-order`` if not affine in θ, else ``exact`` if c = 1.
 
 This program takes the step: numbers are residues modulo p², where f(θ + p δ) = f(θ) + p f'(θ) δ.
-Prime and entries are drawn after the certificate was read. Numbers stand for quotients of
-polynomials in the entries, of degree and bits below the length T of what is computed, or 16 T³ for
-K. Different ones agree by chance below T³ / 2^(PRIME - 12) (Schwartz, Zippel), times q² for a root
-of order q (conjugates, choice): below 2^-100. *Positive* is what is a square, as the primes up to
-19 (p is -1 modulo each) and one root of such an order; entries are drawn until radicands are. Signs
-and tokens are drawn at 100 points: what is false for a share f of them passes by (1 - f)^100.
+*Positive* is what is a square, as the primes up to 19 are (p is -1 modulo each), and one root of
+any order; points where a radicand is none are passed over. A function's values are random.
+
+Prime and points are drawn after the certificate was read. Numbers are quotients of polynomials in
+the entries, of degree and bits below the length T of what is computed, or 16 T³ for K. Different
+ones agree by chance below T³ / 2^(PRIME - 12) (Schwartz, Zippel), times q² for a root of order q
+(conjugates, choice): below 2^-BITS at each point. At POINTS of them K is not 0, so that what is
+false for one sign of x in √x² passes by 2^-100, and for a share f of points by (1 - f)^100.
 """
 
 import json
@@ -23,13 +25,13 @@ from collections import defaultdict, namedtuple
 from functools import reduce
 from itertools import product
 from math import log2, prod
-from secrets import randbelow, randbits
+from secrets import choice, randbelow, randbits
 from typing import Any
 
 PARTS = "about assumptions claim corrected format gauges layer reals sizes tensors unit"
 SHAPE = "truestep certificate 2", PARTS.split(), ["kind", "value"]
-KINDS = ["kernel", "self-kernel", "constant", "exact", "constant-rate", "first-order", "frozen"]
-BITS, ROOM, PRIME, POINTS, LIMIT, TRIES, COUNT = 100, 104, 216, 100, 2000, 3000, 48
+KINDS = ["frozen", "first-order", "constant-rate", "exact", "constant", "self-kernel", "kernel"]
+BITS, ROOM, PRIME, POINTS, TRIES, COUNT = 100, 104, 216, 100, 400, 48
 SLOPES: dict[str, Any] = {"exp": "y", "log": ["root", -1, "x"]}  # f'(x), where y = f(x) is random
 SLOPES |= {"sigmoid": ["+", "y", ["*", -1, "y", "y"]], "tanh": ["+", 1, ["*", -1, "y", "y"]]}
 SLOPES["erf"] = ["*", 2, ["root", -2, "pi"], ["root", -1, ["call", "exp", ["*", "x", "x"]]]]
@@ -41,7 +43,7 @@ OPERATIONS: dict[str, Any] = {  # a product ends at 0, which is what is_0 or out
     "read": lambda at, env, name, *index: at.read(name, index, env),
     "root": lambda at, env, q, e: at.root(at.value(e, env), q),
     "call": lambda at, env, f, e: at.call(f, at.value(e, env)),
-    "held": lambda at, env, e: at.value(e, env) % (at.square if at.loose else at.p),
+    "held": lambda at, env, e: at.value(e, env) % at.p,
 }
 Verdict = namedtuple("Verdict", "accepted text")
 
@@ -56,7 +58,7 @@ class Point:
     """Random entries, and the values of formulas there."""
 
     def __init__(self, data: Any, p: int, sizes: Any) -> None:
-        self.data, self.p, self.square, self.length = data, p, p**2, 0
+        self.data, self.p, self.square, self.length, self.compared = data, p, p**2, 0, False
         self.roots, self.drawn = dict[Any, int](), defaultdict[Any, int](lambda: randbelow(p))
         self.names = {x: self.drawn[x] ** 2 for x in ["pi", *data["reals"]]} | sizes
 
@@ -73,7 +75,7 @@ class Point:
     def read(self, name: str, index: Any, env: Any) -> Any:
         """An element of a line or a tensor, 0 out of range; letters and tokens have their axes."""
         array, key = self.arrays[name], (name, *(self.value(e, env) % self.square for e in index))
-        places: list[Any] = [*zip(key[1:], array["letters"].values(), strict=True)]
+        places = [*zip(key[1:], array["letters"].values(), strict=True)]
         for e, place in zip(index, places, strict=True):
             token = isinstance(e, list) and e[0] == "read" and self.arrays[e[1]]["below"]
             demand((token or env.get(str(e), place)[1]) == place[1], "an index of another axis")
@@ -83,19 +85,23 @@ class Point:
             self.thetas |= {"input": set(), "token": set(), "parameter": {key}}[array["kind"]]
             x = self.drawn[key] + self.moves.get(key, 0)
             return x % self.value(array["below"], {}) if "below" in array else x
-        start, letters = self.length, dict(zip(array["letters"], places, strict=True))
-        known = self.known.get(key) or (self.value(array["value"], letters), self.length - start)
-        self.known[key], self.length = known, start + known[1]
-        return known[0]
+        if key not in self.known:
+            length, self.length = self.length, 0
+            x = self.value(array["value"], dict(zip(array["letters"], places, strict=True)))
+            self.known[key], self.length = (x, self.length), length
+        self.length += self.known[key][1]
+        return self.known[key][0]
 
     def root(self, x: int, q: int) -> Any:
         """x^(1/q), where of the roots of order |q| one is a square."""
         p, order, key = self.p, abs(q), (abs(q), x % self.p)
-        if key not in self.roots:
-            if x % p == 0 or (order > 1 and pow(x, p >> 1, p) != 1):
-                raise ArithmeticError("radicands are never squares") if x % p else ZeroDivisionError
-            self.roots[key] = pow(x, -pow(order, -1, p >> 1), p)
-        inverse = self.roots[key] * (1 + (1 - x * self.roots[key] ** order) * pow(order, -1, p))
+        demand(x % p != 0 or not self.compared, "the claim divides by 0")
+        if x % p and key not in self.roots:
+            self.roots[key] = pow(x, -pow(order, -1, p >> 1) if order > 1 else -1, p)
+        off = 1 - x * self.roots.get(key, 0) ** order
+        if off % p:
+            raise ArithmeticError("a division by 0, or a radicand that is no square")
+        inverse = self.roots[key] * (1 + off * pow(order, -1, p))
         return inverse if q < 0 else x * inverse ** (order - 1)
 
     def call(self, f: str, x: int) -> int:
@@ -104,45 +110,35 @@ class Point:
         at, y = sign * x % self.p, self.drawn["call", f, sign * x % self.p]
         return sign * (y + self.value(SLOPES[f], {"x": (at, 1), "y": (y, 1)}) * (sign * x - at))
 
-    def output(self, lines: Any, env: Any, moves: Any = None, loose: bool = False) -> int:
-        """The last line, where parameters have moved, or where nothing is held."""
-        self.arrays, self.moves, self.loose = self.data["tensors"] | lines, moves or {}, loose
-        self.known, self.thetas, last = dict[Any, Any](), set[Any](), [*lines][-1]
-        y = self.value(["read", last, *lines[last]["letters"]], env)
-        demand(3 * log2(self.length) + sum(2 * log2(q) for q, _ in self.roots) < ROOM, "too long")
-        return y
+    def output(self, lines: Any, env: Any, moves: Any = None) -> int:
+        """The last line, where parameters have moved."""
+        self.arrays, self.moves, last = self.data["tensors"] | lines, moves or {}, [*lines][-1]
+        self.known, self.thetas = dict[Any, Any](), set[Any]()
+        return self.value(["read", last, *lines[last]["letters"]], env)
 
-    def judge(self, here: Any) -> int:
-        """Compare the claim with the layer at positions; the class, or 0 where K is 0."""
-        p, data, rank = self.p, self.data, KINDS.index(self.data["claim"]["kind"])
-        lines = data["layer"] | (data["corrected"] if rank > 2 else {})
-        there = {x: here.get(f"{x}'", i) for x, i in here.items()}
-        e = ["*", int(rank < 2 or here == there), data["claim"]["value"]]
-        (y, thetas), z = (self.output(lines, here), self.thetas), self.output(lines, there)
-        slopes = {t: (self.output(lines, here, {t: p}) - y) // p for t in thetas & self.thetas}
+    def judge(self, place: Any) -> int | None:
+        """Compare K at two positions of the output; the kind that is seen, none where K is 0."""
+        p, data, (kind, value) = self.p, self.data, self.data["claim"].values()
+        lines, letters = data["layer"] | data["corrected"], [*data["layer"].values()][-1]["letters"]
+        here, there = ({x: place.get(x + mark, place[x]) for x in letters} for mark in ("", "'"))
+        z, thetas = self.output(lines, there), self.thetas
+        y, thetas = self.output(lines, here), self.thetas & thetas
+        slopes = {t: (self.output(lines, here, {t: p}) - y) // p % p for t in thetas}
         k = (self.output(lines, there, {t: p * d for t, d in slopes.items()}) - z) // p % p
-        demand(self.value(e, here if rank < 2 else {}) % p == k, f"K is not as claimed at {here}")
-        if rank < 3 or not k:
-            return int(k > 0)
-        neutral = self.output(lines | data["gauges"], here) - self.output(data["layer"], here)
-        demand(neutral % p == 0, "the corrected map is not the layer where gauges are neutral")
-        far, near = ({t: s * self.drawn["far", t] for t in thetas} for s in (1, p))
-        step = sum(d * far[t] for t, d in slopes.items())
-        free = self.output(lines, here, near, True) - self.output(lines, here, {}, True)
-        bent = self.output(lines, here, far) - y - step
-        return 6 if (free // p - step) % p else 5 if bent % p else 4 if k != 1 else 3
-
-
-def visit(data: Any, p: int, sizes: Any, place: Any, cap: int) -> int:
-    """Judge random entries, 0 where something is divided by 0."""
-    for attempt in range(cap):
-        try:  # now and then modulo another prime, of which other numbers are squares
-            return Point(data, draw_prime() if attempt % 99 == 98 else p, sizes).judge(place)
-        except ZeroDivisionError:
-            return 0
-        except ArithmeticError:
-            continue
-    raise ArithmeticError("radicands are never squares")
+        if k and data["corrected"]:
+            far = {t: self.drawn["far", t] for t in thetas}
+            near, step = {t: p * far[t] for t in far}, sum(far[t] * slopes[t] for t in far)
+            bent = (self.output(lines, here, far) - y - step) % p
+            loose = json.loads(json.dumps(lines).replace('"held"', '"+"'))
+            free = self.output(loose, here, near) - self.output(loose, here)
+            kind = KINDS[0 if (free // p - step) % p else 1 if bent else 2 if k != 1 else 3]
+            neutral = self.output(lines | data["gauges"], here) - self.output(data["layer"], here)
+            demand(neutral % p == 0, "the corrected map is not the layer where gauges are neutral")
+        self.compared = True  # from now on, divisions by 0 are refused
+        e, env = (value, place) if "kernel" in kind else (["*", int(here == there), value], {})
+        demand(self.value(e, env) % p == k, f"K is not as claimed at {place}")
+        demand(3 * log2(self.length) + sum(2 * log2(q) for q, _ in self.roots) < ROOM, "too long")
+        return KINDS.index(kind) if k else None
 
 
 def draw_prime() -> int:
@@ -154,34 +150,38 @@ def draw_prime() -> int:
 
 
 def examine(data: Any) -> str:
-    """Judge all positions at random sizes, until each was above each other and its least."""
-    letters = [*data["layer"].values()][-1]["letters"]
-    rank, least = KINDS.index(data["claim"]["kind"]), data["sizes"]
-    names = [*data["tensors"], *data["layer"], *data["corrected"]]
-    constants = json.dumps([data["gauges"], data["claim"]["value"] if rank > 1 else 0])
-    demand((data["format"], sorted(data), sorted(data["claim"])) == SHAPE, "another format")
+    """Judge random positions at random sizes, until each was above each other and its least."""
+    _, _, claim, corrected, form, gauges, layer, _, least, tensors, unit = map(data.get, SHAPE[1])
+    constants = json.dumps([gauges, 0 if "kernel" in claim["kind"] else claim["value"]])
+    demand((form, sorted(data), [*claim]) == SHAPE, "another format")
+    demand((claim["kind"] in KINDS[:4]) == bool(corrected), "a claim about another map")
     demand('"read"' not in constants, "a constant reads a tensor")
-    demand('"held"' not in json.dumps(data["layer"]), "the layer holds something fixed")
-    demand(len({*names}) == len(names), "a name twice")
+    demand('"held"' not in json.dumps(layer), "the layer holds something fixed")
+    demand(len(tensors | layer | corrected) == len([*tensors, *layer, *corrected]), "a name twice")
     demand({0, *least.values()} == {0, 1}, "least values other than 0 and 1")
-    axes = letters | {f"{x}'": letters[x] for x in (data["unit"] if rank else letters)}
-    shapes = [axes.values(), *(tensor["letters"].values() for tensor in data["tensors"].values())]
-    p, cap, found, wanted = draw_prime(), TRIES, list[int](), {*product(least, repeat=2)}
-    for attempt in range(LIMIT):
-        sizes = {k: n + randbelow(1 + randbelow(3 + attempt % 8)) for k, n in least.items()}
-        above = {(a, b) for a, b in wanted if sizes[a] > (least[a] if a == b else sizes[b])}
-        if sum(prod(sizes[n] for n in shape) for shape in shapes) > COUNT or (wanted and not above):
-            continue
-        places = product(*([(x, (i, n)) for i in range(sizes[n])] for x, n in axes.items()))
+    letters, kernel = [*layer.values()][-1]["letters"], claim["kind"] == "kernel"
+    axes = letters | {f"{x}'": n for x, n in letters.items() if kernel or x in unit}
+    shapes = [axes.values(), *(tensor["letters"].values() for tensor in tensors.values())]
+    p, tries, wanted, seen = 0, 0, [*product(least, repeat=2)], list[int]()
+    while tries < TRIES * (9 + min(len(seen), POINTS)):
+        p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
+        tries, (a, b) = tries + 1, choice(wanted or [*product(least, repeat=2)])
+        sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}
+        sizes[a] = 1 + randbelow(2) + (least[a] if a == b else sizes[b])
+        place = {x: (randbelow(sizes[n]), n) for x, n in axes.items()}
+        small = sum(prod(sizes[n] for n in shape) for shape in shapes) <= COUNT
         try:
-            judged = [*filter(None, (visit(data, p, sizes, dict(i), cap) for i in places))]
+            found = Point(data, p, sizes).judge(place) if small else None
         except ArithmeticError:
-            judged, above, cap = [], set(), cap // 2
-        found, wanted = found + judged, wanted - {(a, b) for a, b in above if judged or a != b}
-        if len(found) >= POINTS and not wanted:
-            demand(rank < 3 or rank == max(found), f"the class is {KINDS[max(found)]}")
-            return f"chance of error below 2^-{BITS} at each of {len(found)} points"
-    raise ValueError(f"{len(found)} points were compared, none where the first is above: {wanted}")
+            continue
+        if found is not None:
+            low = {n for n in least if sizes[n] == least[n] or (0, n) in place.values()}
+            wanted = [(a, b) for a, b in wanted if a in low or (a != b and sizes[a] <= sizes[b])]
+            seen.append(found)
+        if len(seen) >= POINTS and not wanted:
+            demand(claim["kind"] == KINDS[min(seen)], f"the class is {KINDS[min(seen)]}")
+            return f"chance of error below 2^-{BITS} at each of {len(seen)} points"
+    raise ValueError(f"{len(seen)} points were compared, none where the first is above: {wanted}")
 
 
 def check(data: Any) -> Verdict:
@@ -193,8 +193,7 @@ def check(data: Any) -> Verdict:
 
 
 if __name__ == "__main__":
-    verdicts = []
-    for path in sys.argv[1:]:
-        verdicts.append(check(json.loads(pathlib.Path(path).read_text(encoding="utf-8"))))
-        print(path, "accepted:" if verdicts[-1].accepted else "REFUSED:", verdicts[-1].text)
+    verdicts = [check(json.loads(pathlib.Path(x).read_text("utf-8"))) for x in sys.argv[1:]]
+    for path, (accepted, text) in zip(sys.argv[1:], verdicts, strict=True):
+        print(path, "accepted:" if accepted else "REFUSED:", text)
     sys.exit(not (verdicts and all(verdict.accepted for verdict in verdicts)))
