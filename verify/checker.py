@@ -31,7 +31,7 @@ from typing import Any
 PARTS = "about assumptions claim corrected format gauges layer reals sizes tensors unit"
 SHAPE = "truestep certificate 2", PARTS.split(), ["kind", "value"]
 KINDS = ["frozen", "first-order", "constant-rate", "exact", "constant", "self-kernel", "kernel"]
-BITS, ROOM, PRIME, POINTS, TRIES, COUNT = 100, 104, 216, 100, 400, 48
+BITS, ROOM, PRIME, POINTS, TRIES, COUNT = 100, 144, 256, 100, 400, 48
 SLOPES: dict[str, Any] = {"exp": "y", "log": ["root", -1, "x"]}  # f'(x), where y = f(x) is random
 SLOPES |= {"sigmoid": ["+", "y", ["*", -1, "y", "y"]], "tanh": ["+", 1, ["*", -1, "y", "y"]]}
 SLOPES["erf"] = ["*", 2, ["root", -2, "pi"], ["root", -1, ["call", "exp", ["*", "x", "x"]]]]
@@ -75,7 +75,7 @@ class Point:
     def read(self, name: str, index: Any, env: Any) -> Any:
         """An element of a line or a tensor, 0 out of range; letters and tokens have their axes."""
         array, key = self.arrays[name], (name, *(self.value(e, env) % self.square for e in index))
-        places = [*zip(key[1:], array["letters"].values(), strict=True)]
+        places: list[Any] = [*zip(key[1:], array["letters"].values(), strict=True)]
         for e, place in zip(index, places, strict=True):
             token = isinstance(e, list) and e[0] == "read" and self.arrays[e[1]]["below"]
             demand((token or env.get(str(e), place)[1]) == place[1], "an index of another axis")
@@ -163,7 +163,7 @@ def examine(data: Any) -> str:
     axes = letters | {f"{x}'": n for x, n in letters.items() if kernel or x in unit}
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in tensors.values())]
     p, tries, wanted, seen = 0, 0, [*product(least, repeat=2)], list[int]()
-    while tries < TRIES * (9 + min(len(seen), POINTS)):
+    while tries < TRIES * (9 + min(len(seen), POINTS)) and len(seen) < 9 * POINTS:
         p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
         tries, (a, b) = tries + 1, choice(wanted or [*product(least, repeat=2)])
         sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}

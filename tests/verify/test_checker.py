@@ -243,7 +243,7 @@ def test_what_is_too_long_for_the_prime_is_refused():
         return data | {"layer": lines | {"z": data["layer"]["z"] | {"value": value}}}
 
     assert check(padded(10)).accepted
-    refused(padded(40), "too long")
+    refused(padded(60), "too long")
 
 
 def test_the_prime_is_large_and_drawn_anew():
