@@ -150,7 +150,7 @@ def draw_prime() -> int:
 
 
 def examine(data: Any) -> str:
-    """Judge random positions at random sizes, until each was above each other and its least."""
+    """Judge random positions, and last ones where a size is above each other and its least."""
     _, _, claim, corrected, form, gauges, layer, _, least, tensors, unit = map(data.get, SHAPE[1])
     constants = json.dumps([gauges, 0 if "kernel" in claim["kind"] else claim["value"]])
     demand((form, sorted(data), [*claim]) == SHAPE, "another format")
@@ -162,26 +162,25 @@ def examine(data: Any) -> str:
     letters, kernel = [*layer.values()][-1]["letters"], claim["kind"] == "kernel"
     axes = letters | {f"{x}'": n for x, n in letters.items() if kernel or x in unit}
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in tensors.values())]
-    p, tries, wanted, seen = 0, 0, [*product(least, repeat=2)], list[int]()
+    p, tries, todo, seen = 0, 0, {*product(least, repeat=2)}, list[int]()
     while tries < TRIES * (9 + min(len(seen), POINTS)) and len(seen) < 9 * POINTS:
         p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
-        tries, (a, b) = tries + 1, choice(wanted or [*product(least, repeat=2)])
+        tries, (a, b) = tries + 1, choice([*(todo or product(least, repeat=2))])
         sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}
-        sizes[a] = 1 + randbelow(2) + (least[a] if a == b else sizes[b])
-        place = {x: (randbelow(sizes[n]), n) for x, n in axes.items()}
+        sizes[a] = 1 + randbelow(2) + (least if a == b else sizes)[b]
+        place = {x: (sizes[n] - 1 if n == a else randbelow(sizes[n]), n) for x, n in axes.items()}
         small = sum(prod(sizes[n] for n in shape) for shape in shapes) <= COUNT
         try:
             found = Point(data, p, sizes).judge(place) if small else None
         except ArithmeticError:
             continue
         if found is not None:
-            low = {n for n in least if sizes[n] == least[n] or (0, n) in place.values()}
-            wanted = [(a, b) for a, b in wanted if a in low or (a != b and sizes[a] <= sizes[b])]
+            todo -= {(a, x) for x in least if sizes[a] > (least if x == a else sizes)[x]}
             seen.append(found)
-        if len(seen) >= POINTS and not wanted:
+        if len(seen) >= POINTS and not todo:
             demand(claim["kind"] == KINDS[min(seen)], f"the class is {KINDS[min(seen)]}")
             return f"chance of error below 2^-{BITS} at each of {len(seen)} points"
-    raise ValueError(f"{len(seen)} points were compared, none where the first is above: {wanted}")
+    raise ValueError(f"{len(seen)} points were compared, none where the first is above: {todo}")
 
 
 def check(data: Any) -> Verdict:
