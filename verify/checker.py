@@ -150,7 +150,7 @@ def draw_prime() -> int:
 
 
 def examine(data: Any) -> str:
-    """Judge random positions, until each size was above each other and its least, at the last unit."""
+    """Judge random positions, at last units too where each size is above others and its least."""
     _, _, claim, corrected, form, gauges, layer, _, least, tensors, unit = map(data.get, SHAPE[1])
     letters, kind = [*layer.values()][-1]["letters"], claim["kind"]
     demand((form, sorted(data), [*claim]) == SHAPE, "another format")
