@@ -168,16 +168,16 @@ def examine(data: Any) -> str:
         sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}
         sizes[a] = 1 + randbelow(2) + (least if a == b else sizes)[b]
         place = {x: (randbelow(sizes[n]), n) for x, n in axes.items()}
-        place |= {x: (sizes[a] - 1, a) for x, n in axes.items() if n == a and x.strip("'") in unit}
+        if a != b:  # at the last unit
+            place |= {x: (sizes[n] - 1, n) for x, n in axes.items() if x.strip("'") in unit}
         small = sum(prod(sizes[n] for n in shape) for shape in shapes) <= COUNT
         try:
             found = Point(data, p, sizes).judge(place) if small else None
         except ArithmeticError:
             continue
-        if found is not None:
-            seen.append(found)
-            beyond = {(a, x) for x in least if sizes[a] > (least if x == a else sizes)[x]}
-            todo -= beyond if (0, a) not in place.values() else set()
+        seen += [] if found is None else [found]
+        if small and (0, a) not in place.values() and (a != b or found is not None):
+            todo -= {(a, x) for x in least if sizes[a] > sizes[x]} if a != b else {(a, a)}
         if len(seen) >= POINTS and not todo:
             demand(kind == KINDS[min(seen)], f"the class is {KINDS[min(seen)]}")
             return f"chance of error below 2^-{BITS} at each of {len(seen)} points"
