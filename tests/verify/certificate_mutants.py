@@ -32,13 +32,17 @@ def walk(node: Json, path: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], J
             yield from walk(child, (*path, key))
 
 
+def reached(data: Json, path: tuple[Any, ...]) -> Json:
+    """The node at a path."""
+    for key in path:
+        data = data[key]
+    return data
+
+
 def replaced(data: Json, path: tuple[Any, ...], change: Json) -> Json:
     """A copy with another node at the path."""
     copied = copy.deepcopy(data)
-    node = copied
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = change
+    reached(copied, path[:-1])[path[-1]] = change
     return copied
 
 
@@ -52,6 +56,8 @@ def changes(node: Json, path: tuple[Any, ...], data: Json) -> Iterator[tuple[str
     elif path == ("claim", "kind") and node in CLASSES:
         yield from ((f"class {name}", name) for name in CLASSES if name != node)
     elif isinstance(node, str) and node in SWAPPED and path[-1] == 0:
+        if len(reached(data, path[:-1])) < 3:
+            return  # a sum of one operand is its product
         yield f"{node} to {SWAPPED[node]}", SWAPPED[node]
     elif isinstance(node, str) and node in data["sizes"]:
         others = sorted(set(data["sizes"]) - {node})

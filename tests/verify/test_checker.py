@@ -90,7 +90,8 @@ EQUIVALENT = {
     ("linear", "split-gauge", (), None): (SIGN,),
     ("linear", "input-map", (), None): (SIGN,),
     ("linear", "kernel", ("b",), None): (SIGN,),
-    ("low_rank", "matrix-gauge", (), None): (SIGN,),
+    # Columns beyond those of K and I are never read; a negative size is one modulo p².
+    ("low_rank", "matrix-gauge", (), None): (SIGN, "corrected/E/letters/b./1"),
     ("embedding", "kernel", (), None): (SIGN,),
     ("scale", "unit-gauge", ("b",), None): (SIGN,),
     ("gated_linear", "unit-gauge", (), None): (SIGN,),
