@@ -197,6 +197,14 @@ def test_a_corrected_map_that_is_singular_but_at_one_position_is_refused(letter)
     refused(changed(data, ("corrected", "z̃", "value"), value), "none where")
 
 
+def test_a_corrected_map_that_is_singular_at_last_units_is_refused():
+    data = certificate("linear", "output-gauge")
+    below = ["sum", "q", "size(j)", ["is 0", ["+", "q", ["*", -1, "i"]]]]  # 1 for i < size(j)
+    value = ["*", ["root", -1, below], data["corrected"]["z̃"]["value"]]
+    wrong = changed(data, ("corrected", "z̃", "value"), value)
+    refused(wrong, "none where", "('size(i)', 'size(j)')")
+
+
 def test_a_correction_has_a_corrected_map_and_a_kernel_has_none():
     gauge, kernel = certificate("embedding", "output-gauge"), certificate("linear", "kernel")
     refused(gauge | {"corrected": {}, "gauges": {}}, "another map")
