@@ -9,13 +9,12 @@ either, is z where gauges are neutral, and has such a c·I if what is ``held`` c
 
 This program takes the step: numbers are residues modulo p², where f(θ + p δ) = f(θ) + p f'(θ) δ.
 *Positive* is what is a square, as the primes up to 19 are (p is -1 modulo each), and one root of
-any order; points where a radicand is none are passed over. A function's values are random.
-
-Prime and points are drawn after the certificate was read. Numbers are quotients of polynomials in
-the entries, of degree and bits below the length T of what is computed, or 16 T³ for K. Different
-ones agree by chance below T³ / 2^(PRIME - 12) (Schwartz, Zippel), times q² for a root of order q
-(conjugates, choice): below 2^-BITS at each point. At POINTS of them K is not 0, so that what is
-false for one sign of x in √x² passes by 2^-100, and for a share f of points by (1 - f)^100.
+any order; points where a radicand is none are passed over. Prime and points are drawn after the
+certificate was read. Numbers are quotients of polynomials in the entries, of degree and bits below
+the length T of what is computed, or 16 T³ for K. Different ones agree by chance below
+T³ / 2^(PRIME - 12) (Schwartz, Zippel), times q² for a root of order q (conjugates, choice): below
+2^-BITS at each point. At POINTS of them K is not 0: what is false for one sign of x in √x² passes
+by 2^-100, and for a share f of points by (1 - f)^100.
 """
 
 import json
@@ -31,7 +30,7 @@ from typing import Any
 PARTS = "about assumptions claim corrected format gauges layer reals sizes tensors unit"
 SHAPE = "truestep certificate 2", PARTS.split(), ["kind", "value"]
 KINDS = ["frozen", "first-order", "constant-rate", "exact", "constant", "self-kernel", "kernel"]
-BITS, ROOM, PRIME, POINTS, TRIES, COUNT = 100, 144, 256, 100, 400, 48
+BITS, ROOM, PRIME, POINTS, TRIES, COUNT, STILL = 100, 144, 256, 100, 400, 48, ("held",)
 SLOPES: dict[str, Any] = {"exp": "y", "log": ["root", -1, "x"]}  # f'(x), where y = f(x) is random
 SLOPES |= {"sigmoid": ["+", "y", ["*", -1, "y", "y"]], "tanh": ["+", 1, ["*", -1, "y", "y"]]}
 SLOPES["erf"] = ["*", 2, ["root", -2, "pi"], ["root", -1, ["call", "exp", ["*", "x", "x"]]]]
@@ -43,7 +42,7 @@ OPERATIONS: dict[str, Any] = {  # a product ends at 0, which is what is_0 or out
     "read": lambda at, env, name, *index: at.read(name, index, env),
     "root": lambda at, env, q, e: at.root(at.value(e, env), q),
     "call": lambda at, env, f, e: at.call(f, at.value(e, env)),
-    "held": lambda at, env, e: at.value(e, env) % at.p,
+    "held": lambda at, env, e: at.value(e, env | {STILL: (0, "")}),
 }
 Verdict = namedtuple("Verdict", "accepted text")
 
@@ -60,6 +59,7 @@ class Point:
     def __init__(self, data: Any, p: int, sizes: Any) -> None:
         self.data, self.p, self.square, self.length, self.compared = data, p, p**2, 0, False
         self.roots, self.drawn = dict[Any, int](), defaultdict[Any, int](lambda: randbelow(p))
+        self.known: dict[Any, Any] = {}
         self.names = {x: self.drawn[x] ** 2 for x in ["pi", *data["reals"]]} | sizes
 
     def value(self, e: Any, env: Any) -> int:
@@ -81,14 +81,16 @@ class Point:
             demand((token or env.get(str(e), place)[1]) == place[1], "an index of another axis")
         if any(i >= self.value(n, {}) for i, n in places):
             return 0
+        still = {STILL: env[STILL]} if STILL in env else {}  # a letter of no certificate
         if "value" not in array:
             self.thetas |= {"input": set(), "token": set(), "parameter": {key}}[array["kind"]]
-            x = self.drawn[key] + self.moves.get(key, 0)
+            x = self.drawn[key] + (0 if still else self.moves.get(key, 0))
             return x % self.value(array["below"], {}) if "below" in array else x
+        key, letters = (*key, bool(still)), dict(zip(array["letters"], places, strict=True)) | still
         if key not in self.known:
             length, self.length = self.length, 0
-            x = self.value(array["value"], dict(zip(array["letters"], places, strict=True)))
-            self.known[key], self.length = (x, self.length), length
+            self.known[key] = self.value(array["value"], letters), self.length
+            self.length = length
         self.length += self.known[key][1]
         return self.known[key][0]
 
@@ -96,9 +98,8 @@ class Point:
         """x^(1/q), where of the roots of order |q| one is a square."""
         p, order, key = self.p, abs(q), (abs(q), x % self.p)
         demand(x % p != 0 or not self.compared, "the claim divides by 0")
-        if x % p and key not in self.roots:
-            self.roots[key] = pow(x, -pow(order, -1, p >> 1) if order > 1 else -1, p)
-        off = 1 - x * self.roots.get(key, 0) ** order
+        self.roots[key] = self.roots.get(key) or (x % p and pow(x, -pow(order, -1, p >> 1), p))
+        off = 1 - x * self.roots[key] ** order
         if off % p:
             raise ArithmeticError("a division by 0, or a radicand that is no square")
         inverse = self.roots[key] * (1 + off * pow(order, -1, p))
@@ -113,7 +114,7 @@ class Point:
     def output(self, lines: Any, env: Any, moves: Any = None) -> int:
         """The last line, where parameters have moved."""
         self.arrays, self.moves, last = self.data["tensors"] | lines, moves or {}, [*lines][-1]
-        self.known, self.thetas = dict[Any, Any](), set[Any]()
+        self.known, self.thetas = {k: x for k, x in self.known.items() if k[-1]}, set[Any]()
         return self.value(["read", last, *lines[last]["letters"]], env)
 
     def judge(self, place: Any) -> int | None:
@@ -130,9 +131,9 @@ class Point:
             near, step = {t: p * far[t] for t in far}, sum(far[t] * slopes[t] for t in far)
             bent = (self.output(lines, here, far) - y - step) % p
             loose = json.loads(json.dumps(lines).replace('"held"', '"+"'))
-            free = self.output(loose, here, near) - self.output(loose, here)
-            kind = KINDS[0 if (free // p - step) % p else 1 if bent else 2 if k != 1 else 3]
-            neutral = self.output(lines | data["gauges"], here) - self.output(data["layer"], here)
+            varies = ((self.output(loose, here, near) - y) // p - step) % p
+            kind = KINDS[0 if varies else 1 if bent else 2 if k != 1 else 3]
+            neutral = self.output(loose | data["gauges"], here) - self.output(data["layer"], here)
             demand(neutral % p == 0, "the corrected map is not the layer where gauges are neutral")
         self.compared = True  # from now on, divisions by 0 are refused
         e, env = (value, place) if "kernel" in kind else (["*", int(here == there), value], {})
@@ -162,14 +163,13 @@ def examine(data: Any) -> str:
     axes = letters | {f"{x}'": n for x, n in letters.items() if kind == "kernel" or x in unit}
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in tensors.values())]
     p, tries, todo, seen = 0, 0, {*product(least, repeat=2)}, list[int]()
-    while tries < TRIES * (2 + min(len(seen), POINTS)) and len(seen) < 2 * POINTS:
+    while tries < TRIES * (2 + min(len(seen), POINTS)) and len(seen) < 4 * POINTS:
         p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
-        tries, (a, b) = tries + 1, choice([*(todo or product(least, repeat=2))])
-        sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}
+        tries, wide, (a, b) = tries + 1, randbelow(3), choice([*(todo or product(least, repeat=2))])
+        sizes = {k: n + randbelow(1 + randbelow(1 + wide)) for k, n in least.items()}
         sizes[a] = 1 + randbelow(2) + (least if a == b else sizes)[b]
         place = {x: (randbelow(sizes[n]), n) for x, n in axes.items()}
-        if a != b:  # at the last unit
-            place |= {x: (sizes[n] - 1, n) for x, n in axes.items() if x.strip("'") in unit}
+        place |= {x: (sizes[n] - 1, n) for x, n in axes.items() if a != b and x.strip("'") in unit}
         small = sum(prod(sizes[n] for n in shape) for shape in shapes) <= COUNT
         try:
             found = Point(data, p, sizes).judge(place) if small else None
