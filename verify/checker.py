@@ -163,7 +163,7 @@ def examine(data: Any) -> str:
     axes = letters | {f"{x}'": n for x, n in letters.items() if kind == "kernel" or x in unit}
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in tensors.values())]
     p, tries, todo, seen = 0, 0, {*product(least, repeat=2)}, list[int]()
-    while tries < TRIES * (2 + min(len(seen), POINTS)) and len(seen) < 4 * POINTS:
+    while tries < TRIES * (2 + min(len(seen), POINTS)) and len(seen) < POINTS + 16 * len(least):
         p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
         tries, wide, (a, b) = tries + 1, randbelow(3), choice([*(todo or product(least, repeat=2))])
         sizes = {k: n + randbelow(1 + randbelow(1 + wide)) for k, n in least.items()}
