@@ -151,7 +151,7 @@ class DerivedWriter:
     def test(self) -> str:
         """Whether the autograd function serves for an input at hand."""
         # What keeps as much as a compiler would keep gains nothing there.
-        compiled = "" if self.kept_part is None else ", compiled=False"
+        compiled = "" if self.kept_part is None or self.again else ", compiled=False"
         test = f"_takes_derived({self.source}{compiled})"
         rank = self.full.rank
         return test if rank is None else f"{test} and {self.source}.dim() == {rank}"

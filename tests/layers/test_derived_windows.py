@@ -68,12 +68,11 @@ def test_transposed_convolutions(groups, more, monkeypatch):
     check(layer_of(AffineLikeConvTranspose2d, steps), image(2, 4, 5, 6), monkeypatch)
 
 
-@pytest.mark.parametrize("steps", [{}, {"stride": 2, "padding": 1}, {"dilation": 2}], ids=str)
-@pytest.mark.parametrize("bias", [True, False])
-def test_depthwise_convolutions(bias, steps, monkeypatch):
+@every_step
+def test_depthwise_convolutions(steps, monkeypatch):
     torch.manual_seed(0)
-    layer = UnitGaugeDepthwiseConv2d(4, 3, bias=bias, **steps).double()
-    check(layer, image(2, 4, 8, 9), monkeypatch)
+    steps = {"kernel_size": 3, **{k: v for k, v in steps.items() if k != "groups"}}
+    check(UnitGaugeDepthwiseConv2d(4, **steps).double(), image(2, 4, 8, 9), monkeypatch)
 
 
 @pytest.mark.parametrize(("cls", "rank"), [(PatchNormConv1d, 1), (PatchNormConv3d, 3)])
@@ -208,10 +207,14 @@ def test_gradients_in_every_format(dtype):
         assert (a.double() - b).abs().max() <= 32 * torch.finfo(dtype).eps * b.abs().max()
 
 
-def test_compiled_where_every_size_is_unknown():
+@pytest.mark.parametrize("is_derived", [False, True], ids=["plain", "derived"])
+def test_compiled_where_every_size_is_unknown(is_derived):
     """The images of a batch, and their height and width too, where windows skip positions."""
     torch._dynamo.reset()
-    layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": 2})
+    if is_derived:
+        layer = UnitGaugeDepthwiseConv2d(4, 3, stride=2, padding=1).double()
+    else:
+        layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": 2})
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="inductor")
     for shape in ((2, 4, 8, 9), (3, 4, 11, 10)):
         x = image(*shape)
