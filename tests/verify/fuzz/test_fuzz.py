@@ -1,6 +1,7 @@
 """A few random specs pass; defects put into the product are found, and shrink to small specs."""
 
 import pathlib
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from derive.errors import DerivationError, SpecError
 from derive.parser import Parser
 from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affine
 from verify.fuzz import illegal
+from verify.fuzz import judge as judging
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import KINDS, judge_illegal
 from verify.fuzz.judge import TOO_LONG, judge
@@ -158,6 +160,21 @@ def test_a_derivation_that_ends_in_time(monkeypatch):
     verdict = judge(LINEAR, 0, 1, limit=1.0)
     assert not verdict.findings
     assert verdict.refused == [("the layer", TOO_LONG)]
+
+
+def test_a_busy_machine_is_no_limit(monkeypatch):
+    right = derivations.classify
+
+    def late(update):
+        time.sleep(1.6)
+        check_time()
+        return right(update)
+
+    monkeypatch.setattr(judging, "SHARE", 0.05)
+    monkeypatch.setattr(derivations, "classify", late)
+    verdict = judge(LINEAR, 0, 1, limit=30.0)
+    assert not verdict.findings
+    assert not any(reason == TOO_LONG for _, reason in verdict.refused)
 
 
 # ------------------------------------------------------------------ broken specs
