@@ -176,7 +176,8 @@ def spread(lowering: Lowering, e: Contraction, slid: Slid) -> Value | None:
     known = replace(program, tensors=tensors, lines=(program.output,))
     if pullback(known, f, box, y.name, tuple(letters)) != e:
         return None
-    value, image = lowering.of(f), lowering.values[slid.window.read.tensor]
+    value = lowering.arranged(lowering.of(f), slid.axes)
+    image = lowering.values[slid.window.read.tensor]
     count = len(slid.window.slides)
     axes = (*value.axes[:-count], *image.axes[-count:])
     return lowering.assign("spread", Value(box_adjoint(lowering, slid, value, image.code), axes))
