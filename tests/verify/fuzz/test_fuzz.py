@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from codegen import backward
 from derive import derivation as derivations
+from derive import gradients
 from derive.budget import check_time
 from derive.corrections import Solver
 from derive.errors import DerivationError, SpecError
@@ -72,6 +74,18 @@ def test_wrong_power_of_the_gauge(monkeypatch):
 
     monkeypatch.setattr(Solver, "scalar_gauge", wrong)
     assert {"module: output", "module: self-kernel"} <= kinds(LINEAR)
+
+
+def test_wrong_backward_pass(monkeypatch):
+    right = gradients.derive_gradients
+
+    def wrong(program, correction):
+        found = right(program, correction)
+        of = {k: replace(v, value=2 * v.value) if k == "x" else v for k, v in found.of.items()}
+        return replace(found, of=of)
+
+    monkeypatch.setattr(backward, "derive_gradients", wrong)
+    assert kinds(LINEAR) == {"module: input gradient"}
 
 
 def test_wrong_class(monkeypatch):
