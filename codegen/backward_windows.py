@@ -178,6 +178,11 @@ def spread(lowering: Lowering, e: Contraction, slid: Slid) -> Value | None:
         return None
     value, image = lowering.of(f), lowering.values[slid.window.read.tensor]
     count = len(slid.window.slides)
+    # f may vary along channels that the box sum is summed over.
+    more = [
+        (x,) for x in value.letters if not any(x in a for a in slid.axes if isinstance(a, tuple))
+    ]
+    value = lowering.arranged(value, (*slid.axes[:-count], *more, *slid.axes[-count:]))
     axes = (*value.axes[:-count], *image.axes[-count:])
     return lowering.assign("spread", Value(box_adjoint(lowering, slid, value, image.code), axes))
 

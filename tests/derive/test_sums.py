@@ -73,6 +73,12 @@ def test_exponentials_of_sums_cancel_apart():
     assert cancel(apart(exp(x + y) * exp(-x))) != 1
 
 
+def test_an_exponential_stays_in_the_numerator():
+    """Multiplied into the denominator it would overflow there."""
+    found = contract(exp(-(A**2)) * (A + B) / (1 + A**2), [K])
+    assert {n for n in found.atoms(exp)} == {exp(-(A**2))}
+
+
 @pytest.mark.parametrize(("height", "finite"), [(4, True), (5, False)])
 def test_a_tower_of_exponentials_at_zero_is_not_computed(height, finite):
     value = A

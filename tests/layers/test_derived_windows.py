@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.func import functional_call, grad, jacrev, vmap
 
+from codegen import generate
+from tests.codegen.specs import spec
 from tests.layers.test_derived import CLOSE, Kept, gradients, module_of, plainly
 from truestep import (
     AffineLikeConvTranspose2d,
@@ -15,6 +17,7 @@ from truestep import (
     PatchNormConv3d,
     UnitGaugeDepthwiseConv2d,
 )
+from verify.load import load_module
 
 STEPS = {
     "plain": {},
@@ -73,6 +76,22 @@ def test_depthwise_convolutions(steps, monkeypatch):
     torch.manual_seed(0)
     steps = {"kernel_size": 3, **{k: v for k, v in steps.items() if k != "groups"}}
     check(UnitGaugeDepthwiseConv2d(4, **steps).double(), image(2, 4, 8, 9), monkeypatch)
+
+
+@pytest.mark.parametrize("order", ["c, q, p", "p, c, q", "p, q, c", "q, p, c"])
+def test_outputs_with_their_axes_in_any_order(order, monkeypatch):
+    own = spec(
+        "Own",
+        f"z[n, {order}] = W[c, k, m]*x[n, c, p + k, q + m]",
+        "n p q",
+        "c",
+        parameters={"W": {"torch": "weight"}},
+        sizes={"c": "channels", "k": 2, "m": 3, "p": "u - k + 1", "q": "v - m + 1"},
+        inputs={"x": "n c u v"},
+    )
+    module = load_module(generate(own).text, "own")
+    torch.manual_seed(0)
+    check(module.UnitGaugeOwn(4).double(), image(2, 4, 6, 5), monkeypatch)
 
 
 @pytest.mark.parametrize(("cls", "rank"), [(PatchNormConv1d, 1), (PatchNormConv3d, 3)])
