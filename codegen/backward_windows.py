@@ -218,7 +218,7 @@ def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:
 
 
 def at_own_letters(lowering: Lowering, e: Contraction) -> Expr | None:
-    """What a sum scatters, read where it stands."""
+    """What a sum scatters, read where it stands, if that does not vary within the window."""
     rest = Mul(*(f for f in factors_of(e) if not isinstance(f, Delta)))
     moved: dict[Expr, Expr] = {}
     for read in reads(rest):
@@ -226,7 +226,8 @@ def at_own_letters(lowering: Lowering, e: Contraction) -> Expr | None:
         moved.update(zip(read.indices, letters, strict=True))
     if not moved or any(not isinstance(x, Letter) for x in moved):
         return None
-    return substitute(rest, moved)
+    rest = substitute(rest, moved)
+    return rest if not rest.free_symbols & {*e.letters} else None
 
 
 def over_sites(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
