@@ -207,7 +207,7 @@ class Reading(Elementwise):
         real = [t.name for t in self.program.inputs if t.kind == "input"] + [
             t.name for t in self.program.parameters
         ]
-        return self.values[real[0]].code
+        return self.source or self.values[real[0]].code
 
     def dtype(self) -> str:
         """The dtype of the layer's tensors, the wide one inside a gauge."""
