@@ -317,7 +317,11 @@ def backward(
         weights = torch.linspace(0.1, 1.1, z.numel(), dtype=z.dtype).reshape(z.shape)
         return (z, *torch.autograd.grad((weights * z).sum(), leaves, materialize_grads=True))
 
-    _, *ours = gradients()
+    try:
+        _, *ours = gradients()
+    except Exception as raised:
+        yield f"module: {type(raised).__name__}", repr(raised)
+        return
     with patch.object(home, TAKES_DERIVED, return_value=False):
         z, *theirs = gradients()
     for x, found, wanted in zip(leaves, ours, theirs, strict=True):
