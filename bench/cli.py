@@ -19,7 +19,7 @@ MEASURING = {
     "scale": "cost against width, batch, tokens and image size",
     "pipeline": "what `truestep build` costs against the number of specs",
     "gpu": "large layers on a GPU, beside what it reaches on its own",
-    "all": "all of these, one after another (about 25 minutes)",
+    "all": "all of these, one after another (about 35 minutes)",
 }
 MAIN = """\
 start here:

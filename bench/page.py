@@ -33,12 +33,30 @@ of the output, beyond parameters, input and what the plain layer keeps.
 
 ## Why the missed ones miss
 
-Layers that miss a limit of time in eager mode, and where their time beyond the plain layer's goes:
-the own time of each operator under torch's profiler, as a share of the profiled plain step.
-`Python` is what runs between operators. The profiler takes elapsed time, which other work on the
-machine lengthens, and makes calls dearer.
+Layers that miss a limit of time, and where their time beyond the plain layer's goes: the own time
+of each operator under torch's profiler, as a share of the profiled plain step. `Python` is what
+runs between operators. The profiler takes elapsed time, which other work on the machine lengthens,
+and makes calls dearer. The corrected models consist of these layers and are not profiled.
 
-{profiles}
+### Eager
+
+{eager_profiles}
+
+### Compiled
+
+{compiled_profiles}
+
+### What is kept
+
+Layers that miss a limit of what is kept for backward: the tensors that live on beyond parameters
+and input, largest first. In eager mode a layer keeps what its derived backward pass reads; where
+scales are kept there is one a site, and with groups one a site and group. What compiled code keeps
+the compiler's partitioner decides. It computes cheap operations again, but no matrix product or
+convolution, so the sums over windows that scales come from may be kept beside the layer's result.
+And it keeps a number in the format in which it was computed: a scale that was computed in float64
+takes the room of two numbers in float32.
+
+{missed_kept}
 
 ## Layers
 
@@ -89,7 +107,9 @@ def text(results: Results) -> str:
     return TEXT.format(
         machine=machine(results),
         limits=report.limits(results),
-        profiles=report.missed_profiles(results, MOST),
+        eager_profiles=report.missed_profiles(results, EAGER, MOST),
+        compiled_profiles=report.missed_profiles(results, COMPILED, MOST),
+        missed_kept=report.missed_kept(results),
         layers=report.timings(report.section(results, LAYERS)),
         kept=report.kept(results),
         models=report.timings(report.section(results, MODELS)),
@@ -105,8 +125,8 @@ def machine(results: Results) -> str:
     words = f"{facts['processor']}, Python {facts['python']}, torch {facts['torch']}"
     malloc = ", ".join(f"`{k}={v}`" for k, v in facts.items() if k.startswith("MALLOC"))
     rounds = [row.ratio.rounds for row in results.timings.values()]
-    often = f"{min(rounds)} to {max(rounds)} rounds a case"
-    return f"Measured on: {words}, {facts['threads']} thread, {often}, {malloc}."
+    often = f"{min(rounds)} to {max(rounds)} rounds a case, " if rounds else ""
+    return f"Measured on: {words}, {facts['threads']} thread, {often}{malloc}."
 
 
 def summary(results: Results) -> str:

@@ -2,14 +2,16 @@
 
 torch's profiler gives each operator's own time, without that of the operators it calls; what it
 gives no operator is Python's. Profiles of both layers are taken in turn, and a difference is formed
-within a round. What operators that run one by one cannot avoid is measured beside it: the cheapest
-call, and one pass over a map, which reads it, multiplies it and writes the product. The profiler
-makes each call dearer, so these and the ratio to the plain layer are measured without it.
+within a round. Beside it one pass over a map is measured, which reads it, multiplies it and writes
+the product, and in eager mode the cheapest call: operators that run one by one cannot avoid either.
+The profiler makes each call dearer, so these and the ratio to the plain layer are measured without
+it. Compiled code shows the kernels that the compiler has fused.
 """
 
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._inductor import config
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, record_function
 from torch.profiler import profile as profiler
@@ -27,8 +30,8 @@ from torch.utils._pytree import tree_leaves
 from bench.cases import PLAIN, Case
 from bench.limits import TABLE
 from bench.memory import address
-from bench.modes import BOTH, EAGER, Mode
-from bench.results import Operator, Profile, rounded
+from bench.modes import BOTH, COMPILED, EAGER, Mode
+from bench.results import Floor, Operator, Profile, rounded
 from bench.running import Prepared, prepare, run_of
 from bench.timing import (
     Effort,
@@ -43,6 +46,14 @@ from bench.timing import (
 PYTHON = "Python"
 """What runs between operators."""
 ENGINE = "autograd::engine::evaluate_function: "
+FUSED = "cpp_fused"
+"""What the compiler calls its kernels."""
+NUMBERED = re.compile(
+    rf"graph_\d+_({FUSED}\w*?)(?:_\d+)?"
+    r"|## Call (CompiledFxGraph) \w+ ##"
+    r"|(Torch-Compiled Region): \d+/\d+"
+)
+"""Names of compiled code, which hold the number or digest of a graph or kernel."""
 NAMED = 0.005
 """Share of the plain step from which on an operator is named."""
 
@@ -66,54 +77,59 @@ class Profiled:
         """Seconds of the step."""
         return sum(self.seconds.values())
 
-
-@dataclass(frozen=True)
-class Floor:
-    """Seconds of the cheapest call, and of a pass over the input and the output beyond its call."""
-
-    call: float
-    input_pass: float
-    output_pass: float
+    def of(self, names: Iterable[str]) -> float:
+        """Seconds of some operators, as far as they ran."""
+        return sum(self.seconds.get(name, 0.0) for name in names)
 
 
-def limited(case: Case) -> tuple[str, ...]:
-    """The corrected layers of a case whose time has a limit in eager mode."""
+def limited(case: Case, execution: str) -> tuple[str, ...]:
+    """The corrected layers of a case whose time has a limit in an execution."""
     return tuple(
         name
         for cases, names, limits in TABLE
-        if case.name in cases and any(execution == EAGER for execution, _ in limits)
+        if case.name in cases and any(execution == where for where, _ in limits)
         for name in names
     )
 
 
-def measure_profile(case: Case, contenders: Sequence[str], effort: Effort) -> list[Profile]:
-    """Profile corrected layers of a case beside the plain one: eager, forward and backward."""
-    ready = prepare(case, Mode())
-    runs = {name: run_of(ready[name], BOTH) for name in (PLAIN, *contenders)}
+def measure_profile(
+    case: Case, execution: str, contenders: Sequence[str], effort: Effort
+) -> list[Profile]:
+    """Profile corrected layers of a case beside the plain one, forward and backward."""
+    runs = prepared_runs(case, execution, (PLAIN, *contenders))
     times = interleave(runs, processor_seconds, effort)
-    floor = measure_floor(ready[PLAIN], runs[PLAIN], case, effort)
+    plain = prepare(case, Mode())[PLAIN]
+    input_pass, output_pass = measure_passes(plain, run_of(plain, BOTH), case, effort)
     rounds = profile_rounds(runs, effort)
-    moved = {name: numbers_moved(run) for name, run in runs.items()}
     beyond = {name: operators_beyond(rounds[name], rounds[PLAIN]) for name in contenders}
-    calls = {name: found[-1].calls for name, found in rounds.items()}
+    floors = measure_floors(runs, rounds, map_numbers(plain), effort) if execution == EAGER else {}
     return [
         Profile(
             case=case.name,
+            execution=execution,
             contender=name,
             seconds=rounded(times.of(PLAIN).median),
             ratio=rounded(times.ratio(name, PLAIN).median),
             profiled=rounded(sum(one.share for one in beyond[name])),
             operators=named(beyond[name]),
-            calls=calls[name] - calls[PLAIN],
-            plain_calls=calls[PLAIN],
-            moved=moved[name] - moved[PLAIN],
-            numbers=map_numbers(ready[PLAIN]),
-            call=rounded(floor.call),
-            input_pass=rounded(floor.input_pass),
-            output_pass=rounded(floor.output_pass),
+            fused=rounded(fused_beyond(rounds[name], rounds[PLAIN])),
+            input_pass=rounded(input_pass),
+            output_pass=rounded(output_pass),
+            floor=floors.get(name),
         )
         for name in contenders
     ]
+
+
+def prepared_runs(case: Case, execution: str, names: Iterable[str]) -> dict[str, Run]:
+    """Contenders of a case, warm; compiled such that the profiler sees each kernel.
+
+    A kernel that no profiler listens to announces itself in a time too short to measure.
+    """
+    torch._dynamo.reset()
+    ready = prepare(case, Mode(execution=execution))
+    with config.patch({"cpp.enable_kernel_profile": execution == COMPILED}):
+        return {name: run_of(ready[name], BOTH) for name in names}
 
 
 # ------------------------------------------------------------------ operators
@@ -143,15 +159,23 @@ def profiled(run: Run, steps: int) -> Profiled:
     counts: Counter[str] = Counter()
     calls = 0
     for event in profile.events():
-        name = event.name.removeprefix(ENGINE)
+        name = common_name(event.name)
         seconds[name] += event.self_cpu_time_total / 1e6
-        counts[name] += name == event.name  # the engine's event holds the operator's own
+        # The engine's event holds the operator's own.
+        counts[name] += not event.name.startswith(ENGINE)
         calls += is_outermost(event)
     return Profiled(
         {name: total / steps for name, total in seconds.items()},
         {name: count / steps for name, count in counts.items()},
         round(calls / steps),
     )
+
+
+def common_name(name: str) -> str:
+    """A name without what tells one graph from another, so that layers share it."""
+    name = name.removeprefix(ENGINE)
+    found = NUMBERED.fullmatch(name)
+    return name if found is None else found[found.lastindex or 0]
 
 
 def is_outermost(event: FunctionEvent) -> bool:
@@ -166,24 +190,31 @@ def is_outermost(event: FunctionEvent) -> bool:
 
 def operators_beyond(own: Sequence[Profiled], plain: Sequence[Profiled]) -> list[Operator]:
     """What every operator does beyond the plain step, what weighs most first."""
-    names = {name for found in (*own, *plain) for name in found.seconds}
     found = [
         Operator(
             name,
             calls=own[-1].counts.get(name, 0) - plain[-1].counts.get(name, 0),
-            share=share_beyond(own, plain, name),
+            share=share_beyond(own, plain, [name]),
         )
-        for name in names
+        for name in names_in(own, plain)
     ]
     return sorted(found, key=lambda one: (-abs(one.share), one.name))
 
 
-def share_beyond(own: Sequence[Profiled], plain: Sequence[Profiled], name: str) -> float:
-    """Time of an operator beyond the plain step's over that step: median over rounds."""
-    shares = [
-        (mine.seconds.get(name, 0) - its.seconds.get(name, 0)) / its.total
-        for mine, its in zip(own, plain, strict=True)
-    ]
+def fused_beyond(own: Sequence[Profiled], plain: Sequence[Profiled]) -> float:
+    """What the compiler's kernels take together beyond those of the plain step, over that step."""
+    return share_beyond(own, plain, [name for name in names_in(own, plain) if FUSED in name])
+
+
+def names_in(own: Sequence[Profiled], plain: Sequence[Profiled]) -> set[str]:
+    """The operators that ran in any round."""
+    return {name for found in (*own, *plain) for name in found.seconds}
+
+
+def share_beyond(own: Sequence[Profiled], plain: Sequence[Profiled], names: Sequence[str]) -> float:
+    """Time of operators beyond the plain step's over that step: median over rounds."""
+    pairs = zip(own, plain, strict=True)
+    shares = [(mine.of(names) - its.of(names)) / its.total for mine, its in pairs]
     return float(np.median(shares))
 
 
@@ -239,14 +270,48 @@ def map_numbers(ready: Prepared) -> int:
         return ready.x.numel() + ready.call(ready.x).numel()
 
 
-def measure_floor(
+def measure_floors(
+    runs: Mapping[str, Run], rounds: Mapping[str, Sequence[Profiled]], numbers: int, effort: Effort
+) -> dict[str, Floor]:
+    """What the operators of each contender cannot avoid beyond those of the plain step.
+
+    Args:
+        runs: Contender → one call of it, eager.
+        rounds: Their profiles, which have counted the calls.
+        numbers: Numbers of the input and of the output.
+        effort: How long to measure.
+    """
+    moved = {name: numbers_moved(run) for name, run in runs.items()}
+    calls = {name: found[-1].calls for name, found in rounds.items()}
+    call = rounded(cheapest_call(effort))
+    return {
+        name: Floor(
+            calls=calls[name] - calls[PLAIN],
+            plain_calls=calls[PLAIN],
+            moved=moved[name] - moved[PLAIN],
+            numbers=numbers,
+            call=call,
+        )
+        for name in runs
+    }
+
+
+def cheapest_call(effort: Effort, timer: Timer = processor_seconds) -> float:
+    """Seconds of an operator that changes one number in its place."""
+    number = torch.ones(1)
+    with no_collector():
+        calls = calls_in_slice(number.neg_, timer, effort)
+        return min(timer(number.neg_, calls) for _ in range(effort.least))
+
+
+def measure_passes(
     ready: Prepared, step: Run, case: Case, effort: Effort, timer: Timer = processor_seconds
-) -> Floor:
-    """The cheapest call and the passes, each on a map that is as cold as a step finds it.
+) -> tuple[float, float]:
+    """Seconds of a pass over the input and over the output, as cold as a step finds them.
 
     The input is passed over where a step has just ended, the output where it has just been made.
     """
-    x, number = ready.x.detach(), torch.ones(1)
+    x = ready.x.detach()
     axis = 1 if case.is_image else -1
     count = effort.least * calls_in_slice(step, timer, effort)
     input_passes, output_passes = [], []
@@ -257,9 +322,7 @@ def measure_floor(
             with torch.no_grad():
                 z = ready.call(x)
             output_passes.append(pass_seconds(z, axis, timer))
-        calls = calls_in_slice(number.neg_, timer, effort)
-        cheapest = min(timer(number.neg_, calls) for _ in range(effort.least))
-    return Floor(cheapest, float(np.median(input_passes)), float(np.median(output_passes)))
+    return float(np.median(input_passes)), float(np.median(output_passes))
 
 
 def pass_seconds(numbers: Tensor, axis: int, timer: Timer) -> float:

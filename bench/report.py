@@ -6,14 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from bench.cases import FULL, PLAIN
 from bench.chip import floor
-from bench.limits import Verdict, judge, layer_verdicts
-from bench.modes import EAGER
+from bench.limits import Verdict, judge, kept_verdicts, layer_verdicts
 from bench.pipeline import line
-from bench.results import GPU, LAYERS, MODELS, SCALE, Profile, Results, Timing
+from bench.results import GPU, LAYERS, MODELS, SCALE, Floor, Profile, Results, Timing
 from bench.timing import Spread
 
 NOT_MEASURED = "Not measured."
 NONE_MISSES = "No layer misses one."
+WIDEST = 48
+"""Characters of the name of an operator; the compiler's kernels have longer ones."""
 
 
 def markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -109,6 +110,23 @@ def kept(results: Results) -> str:
     return markdown(("case", "contender", *(f"{way}: kept / output" for way in ways)), shown)
 
 
+def missed_kept(results: Results) -> str:
+    """What is kept by layers that miss a limit of it, and by the plain ones."""
+    found = [verdict for verdict in kept_verdicts(results) if verdict.value is not None]
+    missed = [verdict for verdict in found if not verdict.met]
+    if found and not missed:
+        return NONE_MISSES
+    columns = ("case", "layer", "execution", f"{PLAIN} keeps", "layer keeps")
+    return markdown(columns, (kept_row(results, verdict) for verdict in missed))
+
+
+def kept_row(results: Results, verdict: Verdict) -> tuple[str, ...]:
+    """What the plain layer keeps, and what a corrected one does."""
+    case, execution, layer = verdict.case, verdict.execution, verdict.contender
+    tensors = (results.kept[case, execution, name].tensors for name in (PLAIN, layer))
+    return case, layer, execution, *(words or "nothing" for words in tensors)
+
+
 def builds(results: Results) -> str:
     """What builds cost, and the lines through the measurements where there are enough."""
     rows = sorted(results.builds.values(), key=lambda row: row.specs)
@@ -166,30 +184,41 @@ def verdicts(found: Iterable[Verdict]) -> str:
 # ------------------------------------------------------------------ profiles
 def profiles(results: Results) -> str:
     """What the time beyond the plain step is made of, and what it runs into."""
-    return profile_tables(list(results.profiles.values()))
+    found = results.profiles.values()
+    ways = unique(profile.execution for profile in found)
+    tables = [profile_tables([one for one in found if one.execution == way]) for way in ways]
+    return "\n\n".join(tables) or NOT_MEASURED
 
 
-def missed_profiles(results: Results, most: int) -> str:
-    """The same of the layers that miss a limit of time in eager mode, with so many operators."""
-    eager = [v for v in layer_verdicts(results) if v.execution == EAGER and v.value is not None]
-    missed = dict.fromkeys((v.case, v.contender) for v in eager if not v.met)
-    if eager and not missed:
+def missed_profiles(results: Results, execution: str, most: int) -> str:
+    """The same of the layers that miss a limit of time in an execution, with so many operators."""
+    judged = [
+        verdict
+        for verdict in layer_verdicts(results)
+        if verdict.execution == execution and verdict.value is not None
+    ]
+    missed = dict.fromkeys((v.case, execution, v.contender) for v in judged if not v.met)
+    if judged and not missed:
         return NONE_MISSES
     found = [results.profiles[place] for place in missed if place in results.profiles]
-    lacking = [" ".join(place) for place in missed if place not in results.profiles]
+    lacking = [f"{place[0]} {place[-1]}" for place in missed if place not in results.profiles]
     text = profile_tables(found, most)
     return f"{text}\n\nNot measured: {', '.join(lacking)}." if found and lacking else text
 
 
 def profile_tables(found: Sequence[Profile], most: int | None = None) -> str:
-    """One row an operator, then one row a layer."""
+    """One row an operator, then one row a layer; all of one execution."""
     if not found:
         return NOT_MEASURED
     operators = markdown(
         ("case", "layer", "operator", "calls", f"time / {PLAIN}"),
         (row for profile in found for row in operator_rows(profile, most)),
     )
-    return "\n\n".join([operators, FLOOR_WORDS, markdown(FLOOR_COLUMNS, map(floor_row, found))])
+    floors = [(profile, profile.floor) for profile in found if profile.floor is not None]
+    if floors:
+        rows = (floor_row(profile, floor) for profile, floor in floors)
+        return "\n\n".join([operators, FLOOR_WORDS, markdown(FLOOR_COLUMNS, rows)])
+    return "\n\n".join([operators, FUSED_WORDS, markdown(FUSED_COLUMNS, map(fused_row, found))])
 
 
 def operator_rows(profile: Profile, most: int | None) -> Iterator[tuple[str, ...]]:
@@ -198,9 +227,14 @@ def operator_rows(profile: Profile, most: int | None) -> Iterator[tuple[str, ...
     rest = profile.profiled - sum(one.share for one in shown)
     place = profile.case, profile.contender
     for one in shown:
-        yield *place, one.name, f"{one.calls:+g}", f"{one.share:+.1%}"
+        yield *place, shortened(one.name), f"{one.calls:+g}", f"{one.share:+.1%}"
     yield *place, "all others", "", f"{rest:+.1%}"
     yield *place, "all", "", f"{profile.profiled:+.1%}"
+
+
+def shortened(name: str) -> str:
+    """A name that fits into a table."""
+    return name if len(name) <= WIDEST else f"{name[: WIDEST - 1]}…"
 
 
 FLOOR_WORDS = """\
@@ -227,20 +261,53 @@ FLOOR_COLUMNS = (
 )
 
 
-def floor_row(profile: Profile) -> tuple[str, ...]:
+def floor_row(profile: Profile, floor: Floor) -> tuple[str, ...]:
     """Calls and passes beyond the plain step, what they cost at least, and what was measured."""
+    calls = floor.calls_seconds / profile.seconds
+    passes = floor.passes * profile.mean_pass / profile.seconds
     return (
         profile.case,
         profile.contender,
         duration(profile.seconds),
-        f"{profile.plain_calls} {profile.calls:+d}",
-        duration(profile.call),
-        f"{profile.calls_share:+.1%}",
-        f"{profile.input_pass / profile.seconds:.1%}",
-        f"{profile.output_pass / profile.seconds:.1%}",
-        f"{profile.passes:+.1f}",
-        f"{profile.passes_share:+.1%}",
-        f"{profile.calls_share + profile.passes_share:+.1%}",
+        f"{floor.plain_calls} {floor.calls:+d}",
+        duration(floor.call),
+        f"{calls:+.1%}",
+        *pass_cells(profile),
+        f"{floor.passes:+.1f}",
+        f"{passes:+.1%}",
+        f"{calls + passes:+.1%}",
+        f"{profile.ratio - 1:+.1%}",
+    )
+
+
+def pass_cells(profile: Profile) -> tuple[str, str]:
+    """A pass over the input and one over the output, as shares of the plain step."""
+    passes = (profile.input_pass, profile.output_pass)
+    over_input, over_output = (f"{one / profile.seconds:.1%}" for one in passes)
+    return over_input, over_output
+
+
+FUSED_WORDS = """\
+The compiler fuses what lies between two matrix products or convolutions into few kernels, which
+cost few calls, but it does not fuse it with a product or convolution itself. So a map lies in
+memory before and after each, and every fused kernel reads and writes its maps at least once. That
+is what compiled code runs into: a correction adds a few passes over maps, and what a pass costs is
+what memory gives, however little is computed on the way. `fused kernels` is what all of them take
+beyond the plain layer's, under the profiler. A pass over input or output is a multiplication by one
+factor a site, and it and `beyond`, the layer's time beyond the plain one's, are measured without
+the profiler. All are shares of the plain step. What of `beyond` the kernels do not account for are
+the operators that are not fused, and Python and autograd, which a small layer does not hide."""
+FUSED_COLUMNS = ("case", "layer", PLAIN, "fused kernels", "over input", "over output", "beyond")
+
+
+def fused_row(profile: Profile) -> tuple[str, ...]:
+    """What fused kernels take beyond the plain step, beside a pass and what was measured."""
+    return (
+        profile.case,
+        profile.contender,
+        duration(profile.seconds),
+        f"{profile.fused:+.1%}",
+        *pass_cells(profile),
         f"{profile.ratio - 1:+.1%}",
     )
 

@@ -13,7 +13,7 @@ from bench.environment import ROOT
 from bench.modes import Mode
 from bench.timing import Spread
 
-FORMAT = 1
+FORMAT = 2
 STORED = ROOT / "docs" / "results" / "performance.json"
 LAYERS, MODELS, SCALE, GPU = "layers", "models", "scale", "gpu"
 
@@ -61,6 +61,7 @@ class Kept:
         contender: What was measured.
         kept: Bytes kept beyond parameters and input.
         output: Bytes of the output.
+        tensors: What is kept, largest first, as ``float32 32x64 ×2, float64 32``.
     """
 
     case: str
@@ -68,6 +69,7 @@ class Kept:
     contender: str
     kept: int
     output: int
+    tensors: str
 
     @property
     def ratio(self) -> float:
@@ -125,48 +127,27 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Profile:
-    """Where a step of a corrected layer spends more than the plain one, and what it runs into.
+class Floor:
+    """What operators that run one by one cannot avoid, beyond those of the plain step.
 
     Args:
-        case: Layer and shape.
-        contender: The corrected layer.
-        seconds: The plain step, without the profiler.
-        ratio: The corrected step over it, without the profiler.
-        profiled: What operators take beyond the plain step over that, under the profiler.
-        operators: Those that weigh most of it.
         calls: Calls of operators beyond those of the plain step.
         plain_calls: Calls of operators of the plain step.
         moved: Numbers that operators read and write beyond those of the plain step.
         numbers: Numbers of the input and of the output.
         call: Seconds of the cheapest call of an operator.
-        input_pass: Seconds of a product of the input and a factor a site, beyond those of a call.
-        output_pass: The same of the output.
     """
 
-    case: str
-    contender: str
-    seconds: float
-    ratio: float
-    profiled: float
-    operators: tuple[Operator, ...]
     calls: int
     plain_calls: int
     moved: int
     numbers: int
     call: float
-    input_pass: float
-    output_pass: float
 
     @property
-    def key(self) -> tuple[str, ...]:
-        """What makes two rows the same measurement."""
-        return self.case, self.contender
-
-    @property
-    def calls_share(self) -> float:
-        """The calls beyond the plain step's at the cost of the cheapest, over the plain step."""
-        return self.calls * self.call / self.seconds
+    def calls_seconds(self) -> float:
+        """The calls beyond the plain step's, at the cost of the cheapest."""
+        return self.calls * self.call
 
     @property
     def passes(self) -> float:
@@ -176,10 +157,46 @@ class Profile:
         """
         return self.moved / self.numbers
 
+
+@dataclass(frozen=True)
+class Profile:
+    """Where a step of a corrected layer spends more than the plain one, and what it runs into.
+
+    Args:
+        case: Layer and shape.
+        execution: Eager or compiled.
+        contender: The corrected layer.
+        seconds: The plain step, without the profiler.
+        ratio: The corrected step over it, without the profiler.
+        profiled: What operators take beyond the plain step over that, under the profiler.
+        operators: Those that weigh most of it.
+        fused: What the compiler's kernels take beyond those of the plain step, like ``profiled``.
+        input_pass: Seconds of a product of the input and a factor a site, beyond those of a call.
+        output_pass: The same of the output.
+        floor: What eager mode cannot avoid; of compiled code, which shows no single operator, none.
+    """
+
+    case: str
+    execution: str
+    contender: str
+    seconds: float
+    ratio: float
+    profiled: float
+    operators: tuple[Operator, ...]
+    fused: float
+    input_pass: float
+    output_pass: float
+    floor: Floor | None
+
     @property
-    def passes_share(self) -> float:
-        """These passes at their mean cost, over the plain step."""
-        return self.passes * (self.input_pass + self.output_pass) / 2 / self.seconds
+    def key(self) -> tuple[str, ...]:
+        """What makes two rows the same measurement."""
+        return self.case, self.execution, self.contender
+
+    @property
+    def mean_pass(self) -> float:
+        """Seconds of a pass over the input or the output."""
+        return (self.input_pass + self.output_pass) / 2
 
 
 Row = Timing | Kept | Build | Chip | Profile
@@ -294,6 +311,12 @@ def unflat(data: Mapping[str, Any]) -> Timing:
     return Timing(mode=mode, ratio=ratio, **{name: data[name] for name in names})
 
 
-def profile_of(operators: Iterable[Mapping[str, Any]], **row: Any) -> Profile:
+def profile_of(
+    operators: Iterable[Mapping[str, Any]], floor: Mapping[str, Any] | None, **row: Any
+) -> Profile:
     """A profile from its flat form."""
-    return Profile(operators=tuple(Operator(**one) for one in operators), **row)
+    return Profile(
+        operators=tuple(Operator(**one) for one in operators),
+        floor=None if floor is None else Floor(**floor),
+        **row,
+    )

@@ -72,16 +72,20 @@ def memory_unit(case: Case, execution: str) -> Unit:
 
 
 def profile_units() -> Iterator[Unit]:
-    """Every layer whose time has a limit in eager mode."""
-    yield from (profile_unit(case, limited(case)) for case in CASES if limited(case))
+    """Every layer whose time has a limit, in the executions in which it has one."""
+    for case in CASES:
+        for execution in (EAGER, COMPILED):
+            if contenders := limited(case, execution):
+                yield profile_unit(case, execution, contenders)
 
 
-def profile_unit(case: Case, contenders: Sequence[str]) -> Unit:
+def profile_unit(case: Case, execution: str, contenders: Sequence[str]) -> Unit:
     """Profiles of corrected layers of a case."""
+    keys = [(case.name, execution, name) for name in contenders]
     return Unit(
-        f"{case.name} {Mode()} profile",
-        lambda results: all((case.name, name) in results.profiles for name in contenders),
-        lambda effort: measure_profile(case, contenders, effort),
+        f"{case.name} {Mode(execution=execution)} profile",
+        lambda results: all(key in results.profiles for key in keys),
+        lambda effort: measure_profile(case, execution, contenders, effort),
     )
 
 

@@ -320,7 +320,7 @@ class AttentionWriter:
         low = writer.lowering
         low.values.update(values)
         low.names |= {"q", "k"}
-        writer.example = "q"
+        low.source = "q"
         low.batch = tuple(x for x in program.site if x not in token.values())
         low.sizes = SizeCode(
             self.open_head(stage), {}, {head.size: Value("q.size(-1)", scalar=True)}
@@ -390,7 +390,7 @@ class AttentionWriter:
         derivation = replace(stage.derivation, program=program)
         writer = self.writer(replace(stage, derivation=derivation), {})
         low = writer.lowering
-        writer.example = "r_bar"
+        low.source = "r_bar"
         low.values["r_bar"] = Value("r_bar", (BATCH, (token,), (feature,)))
         low.batch = tuple(x for x in stage.program.site if x != token)
         forward = self.scale(

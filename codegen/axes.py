@@ -64,6 +64,7 @@ class Axes(ABC):
         self.windowed = False  # inside a window's sum
         self.bounded = False  # inside a gauge's sum that cannot vanish
         self.reversing = False  # inside a backward pass
+        self.source = ""  # what a function of its own is given besides parameters
         self.names: set[str] = set()
         self.cache: dict[Expr, Value] = {}
         self.shared: set[Expr] = set()

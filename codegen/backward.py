@@ -98,7 +98,7 @@ class BackwardWriter:
         if len(self.gradients.sources) != 1:
             raise DerivationError("more than one tensor carries the gradient on")
         (source,) = self.gradients.sources
-        writer.example, writer.taken_apart = source, True
+        writer.lowering.source, writer.taken_apart = source, True
         self.forward = writer.write()
         image = writer.lowering.values[source]
         if writer.scale is None or image.code != source:
@@ -128,7 +128,7 @@ class BackwardWriter:
             general=forward.general,
             recognisers=(*WINDOW_RECOGNISERS, *BACKWARD_RECOGNISERS, *RECOGNISERS),
         )
-        low.slid, low.reversing = forward.slid, True
+        low.slid, low.source, low.reversing = forward.slid, forward.source, True
         if g.kept is not None:
             assert self.writer.scaled is not None
             low.values[g.kept.name] = self.writer.scaled

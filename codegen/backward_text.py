@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from codegen.backward_windows import Joint
 from codegen.docs import literal, wrapped
 from codegen.forward import Forward
-from codegen.variants import merge_variants, variant_conditions
+from codegen.variants import merge_steps, merge_variants, variant_conditions
 from derive.corrections import Correction
 from derive.derivation import Derivation
 from derive.errors import DerivationError
@@ -151,7 +151,7 @@ class DerivedWriter:
     def test(self) -> str:
         """Whether the autograd function serves for an input at hand."""
         # What keeps as much as a compiler would keep gains nothing there.
-        compiled = "" if self.kept_part is None else ", compiled=False"
+        compiled = "" if self.kept_part is None or self.again else ", compiled=False"
         test = f"_takes_derived({self.source}{compiled})"
         rank = self.full.rank
         return test if rank is None else f"{test} and {self.source}.dim() == {rank}"
@@ -181,6 +181,10 @@ class DerivedWriter:
     def merged(self, parts: Mapping[frozenset[str], Forward]) -> tuple[str, ...]:
         """The variants as one body."""
         return tuple(merge_variants(parts, variant_conditions(self.program.spec, parts)))
+
+    def steps(self, parts: Mapping[frozenset[str], Forward]) -> tuple[str, ...]:
+        """The variants as one body in the midst of another."""
+        return tuple(merge_steps(parts, variant_conditions(self.program.spec, parts)))
 
     # ------------------------------------------------------------------ the gauge
     def gauge_body(self) -> tuple[str, ...]:
@@ -229,7 +233,7 @@ class DerivedWriter:
             a: replace(p.forward, statements=p.source, result=names[0])
             for a, p in self.passes.items()
         }
-        *source, _ = self.merged(parts)
+        source = self.steps(parts)
         blocks = self.parameter_blocks()
         joint, given = self.joint_lines()
         left = [n for n in names if n not in given]
@@ -277,7 +281,7 @@ class DerivedWriter:
             for absent, found in self.passes.items():
                 lines = found.forward.statements[found.forward.lines : gauge_of(found.forward)[0]]
                 parts[absent] = replace(found.forward, statements=lines, result=self.kept_part)
-            again += self.merged(parts)[:-1]
+            again += self.steps(parts)
         test = "if torch.is_grad_enabled():  # a second derivative is asked for"
         return [*([scale] if self.again else []), test, *(f"    {x}" for x in again)]
 

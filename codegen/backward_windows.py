@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from sympy import Expr, Integer, Mul, Symbol
 
-from codegen.boxes import moves_of, ones_of, ones_window
+from codegen.boxes import moves_of, ones_window
 from codegen.calls import Found, factors_of
 from codegen.lower import Lowering
 from codegen.values import BATCH, Value
@@ -178,6 +178,11 @@ def spread(lowering: Lowering, e: Contraction, slid: Slid) -> Value | None:
         return None
     value, image = lowering.of(f), lowering.values[slid.window.read.tensor]
     count = len(slid.window.slides)
+    # f may vary along channels that the box sum is summed over.
+    more = [
+        (x,) for x in value.letters if not any(x in a for a in slid.axes if isinstance(a, tuple))
+    ]
+    value = lowering.arranged(value, (*slid.axes[:-count], *more, *slid.axes[-count:]))
     axes = (*value.axes[:-count], *image.axes[-count:])
     return lowering.assign("spread", Value(box_adjoint(lowering, slid, value, image.code), axes))
 
@@ -185,8 +190,8 @@ def spread(lowering: Lowering, e: Contraction, slid: Slid) -> Value | None:
 def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str:
     """The adjoint of a box sum, in the form in which the sum itself is computed."""
     w, count = slid.window, len(slid.window.slides)
+    shape = f"{image}.shape[-{count}:]"
     if slid.shifted:
-        shape = f"{image}.shape[-{count}:]"
         return f"{lowering.helper('_box_adjoint')}({value.code}, {shape}, {moves_of(lowering, w)})"
     value = lowering.assign("flow", value)
     if slid.kind == "conv_transpose":
@@ -194,9 +199,9 @@ def box_adjoint(lowering: Lowering, slid: Slid, value: Value, image: str) -> str
         ones = ones_window(lowering, value, replace(w, slides=plain), "conv")
         # With an output padding of a stride or more there are more windows than positions.
         return f"{ones}[..., {', '.join(f': {image}.shape[{k - count}]' for k in range(count))}]"
-    groups, ones = ones_of(lowering, value, w)
-    given = value.code, f"{image}.to({value.code}.dtype)", ones
-    return f"{backward_call(lowering, replace(slid, groups=groups), given)}{ALONE[0]})[0]"
+    unread = f"{lowering.helper('_unread')}({shape}, {moves_of(lowering, w)})"
+    # A compiler fuses what stands around this, as it does not around a backward pass' own call.
+    return ones_window(lowering, value, w, "conv_transpose", unread)
 
 
 def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:
@@ -213,7 +218,7 @@ def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:
 
 
 def at_own_letters(lowering: Lowering, e: Contraction) -> Expr | None:
-    """What a sum scatters, read where it stands."""
+    """What a sum scatters, read where it stands, if that does not vary within the window."""
     rest = Mul(*(f for f in factors_of(e) if not isinstance(f, Delta)))
     moved: dict[Expr, Expr] = {}
     for read in reads(rest):
@@ -221,7 +226,8 @@ def at_own_letters(lowering: Lowering, e: Contraction) -> Expr | None:
         moved.update(zip(read.indices, letters, strict=True))
     if not moved or any(not isinstance(x, Letter) for x in moved):
         return None
-    return substitute(rest, moved)
+    rest = substitute(rest, moved)
+    return rest if not rest.free_symbols & {*e.letters} else None
 
 
 def over_sites(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:

@@ -120,12 +120,21 @@ def kernel_of(lowering: Lowering, w: Window) -> str:
     return every_axis(lowering, [lowering.sizes.letter(s.kernel).code for s in w.slides])
 
 
-def ones_window(lowering: Lowering, squares: Value, w: Window, kind: str) -> str:
-    """A convolution with ones, each channel by itself."""
+def ones_window(lowering: Lowering, squares: Value, w: Window, kind: str, unread: str = "") -> str:
+    """A convolution with ones, each channel by itself.
+
+    Args:
+        lowering: The lowering.
+        squares: The map.
+        w: The window.
+        kind: "conv" or "conv_transpose".
+        unread: The code of the output padding, where the sizes of the maps alone tell it.
+    """
     count = len(w.slides)
     groups, ones = ones_of(lowering, squares, w)
     code = squares.code if groups else f"{squares.code}.unsqueeze({-count - 1})"
-    call = f"F.{kind}{count}d({code}, {ones}{arguments(lowering, w.slides, groups)})"
+    more = f", output_padding={unread}" if unread else ""
+    call = f"F.{kind}{count}d({code}, {ones}{arguments(lowering, w.slides, groups)}{more})"
     return call if groups else f"{call}.squeeze({-count - 1})"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import sympy
@@ -104,19 +104,17 @@ def input_value(tensor: Tensor, batch: tuple[Letter, ...]) -> Value:
 
 
 def shape_codes(
-    program: Program, batch: tuple[Letter, ...], attributes: Mapping[str, str]
+    program: Program, given: Sequence[Value], attributes: Mapping[str, str]
 ) -> dict[str, Value]:
-    """Size class → code that reads it off an input."""
+    """Size class → code that reads it off a tensor that is given."""
     found: dict[str, Value] = {}
-    for tensor in program.inputs:
-        value = input_value(tensor, batch)
+    for value in given:
         for axis in value.axes:
             if isinstance(axis, tuple) and len(axis) == 1 and program.sizes[axis[0].size] is None:
-                shape = f"{tensor.name}.shape[{value.position(axis)}]"
+                shape = f"{value.code}.shape[{value.position(axis)}]"
                 found.setdefault(axis[0].size, Value(shape, scalar=True))
     # One letter of a composed axis may be left to find: the axis over the other letters.
-    for tensor in program.inputs:
-        value = input_value(tensor, batch)
+    for value in given:
         for axis in value.axes:
             if not isinstance(axis, tuple) or len(axis) < 2:
                 continue
@@ -124,7 +122,7 @@ def shape_codes(
             if len(unknown) == 1:
                 code = SizeCode(program, attributes, found)
                 known = code.product([code.size(x.size) for x in axis if x not in unknown])
-                shape = f"{tensor.name}.shape[{value.position(axis)}]"
+                shape = f"{value.code}.shape[{value.position(axis)}]"
                 found[unknown[0].size] = Value(
                     f"{shape} // {known.at(Level.UNARY)}", level=Level.PRODUCT, scalar=True
                 )
@@ -149,16 +147,16 @@ class ForwardWriter:
         self.correction = correction
         self.batch = batch_letters(program)
         values = {t.name: input_value(t, self.batch) for t in program.inputs}
+        shapes = shape_codes(program, [*values.values()], attributes)
         for tensor in program.parameters:
             name = program.spec.parameters[tensor.name].torch
             values[tensor.name] = Value(f"self.{name}", tuple(tensor.axes))
         device = f"{program.inputs[0].name}.device" if program.inputs else f"self.{name}.device"
-        sizes = SizeCode(program, attributes, shape_codes(program, self.batch, attributes))
         self.lowering = Lowering(
             program,
             self.batch,
             values,
-            sizes,
+            SizeCode(program, attributes, shapes),
             device,
             general=general,
             recognisers=RECOGNISERS,
@@ -176,7 +174,6 @@ class ForwardWriter:
         self.scaled: Value | None = None  # what it scales
         self.place: tuple[int, int] | None = None  # and where
         self.taken_apart = False  # whether z's composed axes are, where a gauge has parts of them
-        self.example = ""  # code of a tensor in the layer's dtype, if no input is at hand
 
     def write(self) -> Forward:
         """The statements and the result."""
@@ -186,6 +183,8 @@ class ForwardWriter:
             value = low.assign(line.target, value)
             low.values[line.target] = value
         lines = len(low.statements)
+        if low.source:
+            self.leave_inputs()
         if self.correction.ansatz == "matrix gauge":
             result = self.matrix_gauge()
         elif self.correction.ansatz == "input map":
@@ -203,6 +202,13 @@ class ForwardWriter:
             lines,
             self.place,
         )
+
+    def leave_inputs(self) -> None:
+        """What comes stands in a function of its own, which reads all sizes off the source."""
+        low = self.lowering
+        given = low.values[low.source]
+        low.sizes.shapes = shape_codes(self.program, [given], low.sizes.attributes)
+        low.device = f"{given.code}.device"
 
     def output(self) -> Value:
         """Z by its own name."""
@@ -298,9 +304,7 @@ class ForwardWriter:
         if not self.singular or scale.scalar:
             return scale
         low = self.lowering
-        return scale.with_code(
-            f"{low.helper('_finite')}({scale.code}, {self.example or low.example()})"
-        )
+        return scale.with_code(f"{low.helper('_finite')}({scale.code}, {low.example()})")
 
     def inverse_powers(self, gauge: Expr) -> Value:
         """A product of powers; an inverse root of what may be zero is 0 there."""

@@ -87,7 +87,7 @@ MEMBERS = {
         log_softmax normalize one_hot pad relu rms_norm scaled_dot_product_attention sigmoid silu
         softmax softplus tanh unfold
         """),
-    "math": words("ceil copysign e exp floor gcd inf isqrt lcm log nan pi prod sqrt"),
+    "math": words("ceil copysign e erf exp floor gcd inf isqrt lcm log nan pi prod sqrt tanh"),
 }
 # What may be asked of a tensor, a tuple, a list or a dict; what ``self`` holds is its own affair.
 METHODS = TORCH | words("""

@@ -181,6 +181,18 @@ def _box_sum(
         x = _window_sum(x, size, gap)[..., ::step].movedim(-1, -len(kernel_size))
     return x
 ''',
+    "_unread": '''
+def _unread(
+    shape: torch.Size,
+    kernel_size: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+) -> tuple[int, ...]:
+    """How many positions at the end of each axis no window reads, for lack of a whole stride."""
+    moves = zip(shape, kernel_size, stride, padding, dilation, strict=True)
+    return tuple((n + 2 * pad - gap * (k - 1) - 1) % step for n, k, step, pad, gap in moves)
+''',
     "_box_adjoint": '''
 def _box_adjoint(
     x: Tensor,

@@ -141,14 +141,8 @@ class Lowering(Reading):
             key=lambda a: (-1, "", "") if not isinstance(a, tuple) else self.letter_order(a[0])
         )
         spec = f"{inputs}->{''.join(names[a] for a in result)}"
-        codes = [self.in_one_type(v.code) for v in values]
-        return Value(f'torch.einsum("{spec}", {", ".join(codes)})', tuple(result))
-
-    def in_one_type(self, code: str) -> str:
-        """Intermediates of a gauge, which autocast may have narrowed, in the type of the rest."""
-        for line in self.program.lines[:-1] if self.wide else ():
-            code = code.replace(f"_wide({line.target})", f"{line.target}.to({self.dtype()})")
-        return code
+        codes = ", ".join(v.code for v in values)
+        return Value(f'torch.einsum("{spec}", {codes})', tuple(result))
 
     def readable(self, names: dict[Axis, str]) -> None:
         """Use the spec's own letters in an einsum where they are single and distinct."""

@@ -41,6 +41,9 @@ class Reading(Elementwise):
         name = "_single" if self.windowed else "_wide"
         if not self.wide or value.scalar or value.code.startswith(f"{name}("):
             return value
+        if not self.windowed and any(value.code == x.target for x in self.program.lines[:-1]):
+            # Autocast may have narrowed an intermediate, so that its own type tells nothing.
+            return value.with_code(f"{value.code}.to({self.dtype()})")
         return value.with_code(f"{self.helper(name)}({value.code})")
 
     def narrow(self, e: Expr) -> Value:
@@ -204,7 +207,7 @@ class Reading(Elementwise):
         real = [t.name for t in self.program.inputs if t.kind == "input"] + [
             t.name for t in self.program.parameters
         ]
-        return self.values[real[0]].code
+        return self.source or self.values[real[0]].code
 
     def dtype(self) -> str:
         """The dtype of the layer's tensors, the wide one inside a gauge."""

@@ -18,6 +18,8 @@ from derive.program import Program
 LARGEST_INTEGER = 2**63
 """What torch multiplies a tensor by is smaller."""
 LARGEST_NUMBER = 10**30
+FUNCTIONS = {sympy.log: "log", sympy.exp: "exp", sympy.tanh: "tanh", sympy.erf: "erf"}
+"""Functions of numbers, by their names in ``math``."""
 SIMPLE = 10**6
 """A decimal stands for the fraction of so small a denominator that rounds to it."""
 
@@ -154,6 +156,9 @@ class SizeCode:
             return Value(f"{base} ** {shown}", level=Level.POWER, scalar=True)
         if isinstance(expression, sympy.Abs):
             return Value(f"abs({self.number(expression.args[0]).code})", scalar=True)
+        if expression.func in FUNCTIONS:
+            inside = self.number(expression.args[0]).code
+            return Value(f"math.{FUNCTIONS[expression.func]}({inside})", scalar=True)
         if expression.is_number:
             return Value(repr(float(expression)), scalar=True)
         raise DerivationError(f"{expression} is no number of sizes and hyperparameters")

@@ -36,10 +36,33 @@ def merge_variants(
     while all(len(b) > head and b[head] == lists[0][head] for b in lists):
         head += 1
     lines = lists[0][:head]
-    # The most absent variant first; the full layer comes last, without a condition.
-    for absent in sorted((a for a in bodies if a), key=lambda a: (-len(a), sorted(a))):
+    # The full layer comes last, without a condition.
+    for absent in by_absence(bodies):
         lines += [f"if {conditions[absent]}:", *(f"    {x}" for x in bodies[absent][head:])]
     return [*lines, *bodies[frozenset()][head:]]
+
+
+def merge_steps(
+    forwards: Mapping[frozenset[str], Forward], conditions: Mapping[frozenset[str], str]
+) -> list[str]:
+    """The statements of all variants as one body that others may follow: it returns nothing."""
+    bodies = {a: [*f.statements] for a, f in forwards.items()}
+    lists = list(bodies.values())
+    if len(lists) < 3 or all(b == lists[0] for b in lists):
+        return merge_variants(forwards, conditions)[:-1]
+    head = 0
+    while all(len(b) > head + 1 and b[head] == lists[0][head] for b in lists):
+        head += 1
+    lines = lists[0][:head]
+    for absent in by_absence(bodies):
+        test = f"{'if' if len(lines) == head else 'elif'} {conditions[absent]}:"
+        lines += [test, *(f"    {x}" for x in bodies[absent][head:])]
+    return [*lines, "else:", *(f"    {x}" for x in bodies[frozenset()][head:])]
+
+
+def by_absence(absents: Iterable[frozenset[str]]) -> list[frozenset[str]]:
+    """The variants that lack something, the one that lacks most first."""
+    return sorted((a for a in absents if a), key=lambda a: (-len(a), sorted(a)))
 
 
 def ternary(without: list[str], full: list[str], condition: str) -> str:

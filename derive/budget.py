@@ -19,7 +19,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -42,20 +42,24 @@ class Limits:
         products: Terms of a product while it is multiplied out, before equal ones are collected.
         orders: Orders of bound letters that are compared to name them.
         seconds: Time.
+        clock: What seconds are read off: :func:`time.process_time` where it must not matter how
+            busy the machine is.
     """
 
     terms: int = 4000
     products: int = 40_000
     orders: int = 5040
     seconds: float = 300.0
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits that are running: ``end`` is a reading of :func:`time.monotonic`."""
+    """Limits that are running: ``end`` is a reading of ``clock``."""
 
     limits: Limits
     end: float
+    clock: Callable[[], float]
 
 
 class BudgetError(TruestepError):
@@ -80,9 +84,9 @@ def within(limits: Limits | None = None, *, interrupt: bool = False) -> Iterator
 
     Args:
         limits: The limits; default: those of the body around, or :data:`DEFAULT`. A body within
-            another ends no later than that.
+            another ends no later than that, and by the clock of that.
         interrupt: Interrupt SymPy's own loops too, by the timer signal of the main thread, unless
-            somebody else uses that.
+            somebody else uses that; its seconds are those of the wall.
 
     Raises:
         BudgetError: If the time is up, or there is no more memory.
@@ -92,8 +96,9 @@ def within(limits: Limits | None = None, *, interrupt: bool = False) -> Iterator
         yield around
         return
     chosen = limits or DEFAULT
-    end = time.monotonic() + chosen.seconds
-    budget = Budget(chosen, end if around is None else min(end, around.end))
+    clock = chosen.clock if around is None else around.clock
+    end = clock() + chosen.seconds
+    budget = Budget(chosen, end if around is None else min(end, around.end), clock)
     token = _running.set(budget)
     try:
         with _timer(chosen.seconds) if interrupt and _may_interrupt() else _no_timer():
@@ -182,7 +187,7 @@ def check_time() -> None:
         BudgetError: If the time is up.
     """
     budget = _running.get()
-    if budget is not None and time.monotonic() > budget.end:
+    if budget is not None and budget.clock() > budget.end:
         raise _time_is_up(budget.limits)
 
 

@@ -9,8 +9,9 @@ denominator of all.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import sympy
@@ -42,10 +43,17 @@ class Square:
         """The free letters."""
         return {x for x in self.written.free_symbols if isinstance(x, Letter)}
 
-    def read_at(self, letters: Iterable[Letter]) -> Square:
-        """The same square at letters of the same names."""
-        named = {x.name: x for x in letters}
-        return square(substitute(self.written, {x: named.get(x.name, x) for x in self.letters}))
+    def read_at(self, letters: Iterable[Letter]) -> Iterator[Square]:
+        """The same square at letters of the same sizes, those of the same names first."""
+        own, others = sorted(self.letters, key=str), sorted(letters, key=str)
+        alike = ([x for x in others if x.size == y.size] or [y] for y in own)
+        for chosen in itertools.product(*map(sorted_by_name, own, alike)):
+            yield square(substitute(self.written, dict(zip(own, chosen, strict=True))))
+
+
+def sorted_by_name(like: Letter, letters: Iterable[Letter]) -> list[Letter]:
+    """Letters that are called like another before those that are not."""
+    return sorted(letters, key=lambda x: x.name != like.name)
 
 
 def square(written: Expr) -> Square:
@@ -71,8 +79,8 @@ def take_apart(argument: Expr, known: Sequence[Square]) -> list[tuple[Expr, Expr
     left = square(argument).terms if known else square_free(argument)
     found: list[tuple[Expr, Expr]] = []
     for term in sorted(left, key=lambda t: (-len(t.free_symbols), str(t))):
-        for candidate in known:
-            here = candidate.read_at(x for x in term.free_symbols if isinstance(x, Letter))
+        letters = [x for x in term.free_symbols if isinstance(x, Letter)]
+        for here in itertools.chain.from_iterable(s.read_at(letters) for s in known):
             if term not in here.terms or left.get(term, 0) == 0:
                 continue
             ratio = left[term] / here.terms[term]

@@ -60,7 +60,7 @@ def apart(expression: Expr) -> Expr:
 
 
 def _has_denominator(expression: Expr) -> bool:
-    for node in _surface(expression):
+    for node in surface(expression):
         if isinstance(node, Pow) and (
             node.exp.could_extract_minus_sign() or not node.exp.is_Integer
         ):
@@ -68,12 +68,12 @@ def _has_denominator(expression: Expr) -> bool:
     return False
 
 
-def _surface(expression: Expr) -> Iterable[Expr]:
+def surface(expression: Expr) -> Iterable[Expr]:
     """The nodes above the atoms."""
     yield expression
     if isinstance(expression, Add | Mul | Pow):
         for argument in expression.args:
-            yield from _surface(argument)
+            yield from surface(argument)
 
 
 @functools.lru_cache(maxsize=1 << 12)

@@ -7,6 +7,8 @@ from typing import Any
 import sympy
 from sympy import Expr, Function, Integer
 
+from derive.nodes import Contraction
+
 
 class Step(Function):
     """Heaviside step, 1 where the argument is positive and 0 elsewhere; idempotent."""
@@ -20,14 +22,14 @@ class Step(Function):
     def eval(cls, argument: Expr) -> Expr | None:
         """Canonical sign, without factors that are positive: Step(-a) = 1 - Step(a).
 
-        Both hold but on the measure-zero set where a or a square is 0.
+        Both hold but on the measure-zero set where a or a factor is 0.
         """
         if argument.is_positive:
             return Integer(1)
         if argument.is_nonpositive:
             return Integer(0)
         factors = sympy.Mul.make_args(argument)
-        signed = [f for f in factors if not (f.is_positive or is_square(f))]
+        signed = [f for f in factors if not almost_positive(f)]
         if len(signed) < len(factors):
             return cls(sympy.Mul(*signed))
         if argument.could_extract_minus_sign():
@@ -108,10 +110,16 @@ class maximum(Function):  # noqa: N801 - printed name
         return Step(a - b) if argindex == 1 else Step(b - a)
 
 
-def is_square(e: Expr) -> bool:
-    """Whether it is a square, and 0 at almost no point."""
-    even = isinstance(e, sympy.Pow) and bool(e.exp.is_even)
-    return even and not e.base.has(Step, relu, maximum)
+def almost_positive(e: Expr) -> bool:
+    """Whether it is plainly positive at almost every point: squares, and what is made of them."""
+    if e.is_positive:
+        return True
+    if isinstance(e, sympy.Pow):
+        flat = e.base.has(Step, relu, maximum)
+        return (bool(e.exp.is_even) and not flat) or almost_positive(e.base)
+    if isinstance(e, Contraction):
+        return almost_positive(e.body)
+    return isinstance(e, sympy.Add | sympy.Mul) and all(map(almost_positive, e.args))
 
 
 FUNCTIONS: dict[str, Any] = {

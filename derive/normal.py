@@ -17,7 +17,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, Symbol
 
 from derive.budget import check_product, check_terms, check_time
-from derive.fractions import cancel, factored
+from derive.fractions import cancel, factored, surface
 from derive.nodes import (
     BINDERS,
     Contraction,
@@ -71,19 +71,30 @@ def expand(expression: Expr) -> Expr:
     """
     if _multiplies_out(expression):
         check_product(expression)
-        expression = sympy.expand(
-            expression,
-            deep=False,
-            mul=True,
-            multinomial=True,
-            log=False,
-            power_base=False,
-            power_exp=False,
-        )
+        expression = _multiplied_out(expression)
     check_terms(expression)
     if expression.is_Add:
         return Add(*(_clean(t) for t in expression.args))
     return _clean(expression)
+
+
+def _multiplied_out(expression: Expr) -> Expr:
+    """The products multiplied out by SymPy.
+
+    It takes exp(-a) for a denominator: exp(-a)/(1 + b) would become 1/(exp(a) + exp(a) b), which is
+    0/0 where exp(a) overflows. So exponentials are symbols to it.
+    """
+    found = {n: sympy.Dummy(positive=True) for n in surface(expression) if isinstance(n, sympy.exp)}
+    expanded = sympy.expand(
+        expression.xreplace(found),
+        deep=False,
+        mul=True,
+        multinomial=True,
+        log=False,
+        power_base=False,
+        power_exp=False,
+    )
+    return expanded.xreplace({symbol: e for e, symbol in found.items()})
 
 
 def _multiplies_out(expression: Expr) -> bool:

@@ -80,19 +80,22 @@ class Notation(Printer):
     def bound(self, letters: Sequence[Letter], body: Expr) -> tuple[list[str], str]:
         """Print ``body`` with ``letters`` in scope, then forget their names.
 
-        Where letters share a name, the one printed first gets the plain one.
+        Where letters share a name, the one printed first gets the plain one. A sum that reads no
+        letter of the sum around may bind one that is called the same, and that keeps its name.
         """
         found = []
+        around = self.names
         names = dict.fromkeys(x.name for x in letters)
         alike = ([x for x in letters if x.name == name] for name in names)
         orders = itertools.product(*(itertools.permutations(group) for group in alike))
         for groups in itertools.islice(orders, MAX_ORDERS):
             order = [x for group in groups for x in group]
+            self.names = {x: name for x, name in around.items() if x not in order}
             shown = [self.claim(x) for x in order]
             text = self._print(body)
             found.append((text.replace("'", "~"), shown, text))
-            for letter in order:
-                self.used.discard(self.names.pop(letter))
+            self.used.difference_update(shown)
+        self.names = around
         _, shown, text = min(found)
         return shown, text
 

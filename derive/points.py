@@ -201,10 +201,14 @@ def crowded_point(program: Program, rng: np.random.Generator) -> Evaluator:
     return with_lines(program, Evaluator(sizes, random_tensors(program, sizes, rng), symbols))
 
 
-def crowding(program: Program, sizes: Mapping[str, int]) -> float:
-    """How far the units outnumber all else."""
+def crowding(program: Program, sizes: Mapping[str, int]) -> tuple[int, float]:
+    """How far the units outnumber all else, where each axis of theirs has more than one first.
+
+    Five units along one axis and one along another do not show what fails along the other.
+    """
     units = {x.size for x in program.unit}
-    return math.prod(v if k in units else 1 / v for k, v in sizes.items())
+    narrowest = min((sizes[k] for k in units), default=1)
+    return min(narrowest, 2), math.prod(v if k in units else 1 / v for k, v in sizes.items())
 
 
 def missed_points(program: Program, rng: np.random.Generator) -> Iterator[Evaluator]:

@@ -25,7 +25,7 @@ from derive.program import Program, Tensor
 from derive.spec import split_letters
 from verify.attention import AttentionSubject
 from verify.declared_values import judge_values
-from verify.instances import KINDS, Instance, sample_one
+from verify.instances import KINDS, Instance, Lowest, draw_instance, sample_one
 from verify.stage import Case, Record, Settings, cases
 from verify.subject import Subject
 
@@ -189,31 +189,32 @@ def shown_arguments(module: nn.Module) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------------- parameters
-def judge_parameters(case: Case, record: Record) -> None:
+def judge_parameters(subject: Subject, instance: Instance, record: Record) -> None:
     """Parameters are those of the spec, in its order, with the initial values that it declares."""
-    subject, instance = case.subject, case.instance
     torch.manual_seed(instance.seed)
     module = subject.type(*subject.arguments(instance), **subject.keywords(instance))
-    judge_initial(module, case, record)
+    judge_initial(module, subject, instance, record)
     names = [subject.parameter_name(t) for t in subject.program.parameters]
-    hold(record, list(module.state_dict()) == names, f"the state is not {names}: {case}")
+    what = f"the state of {subject.name} is not {names}: {instance}"
+    hold(record, list(module.state_dict()) == names, what)
 
 
-def judge_initial(module: nn.Module, case: Case, record: Record) -> None:
+def judge_initial(module: nn.Module, subject: Subject, instance: Instance, record: Record) -> None:
     """Every parameter has the values that its ``init`` gives after the same seed."""
-    torch.manual_seed(case.instance.seed)
-    program = case.subject.program
+    torch.manual_seed(instance.seed)
+    program = subject.program
     for tensor in program.parameters:
         declared = program.spec.parameters[tensor.name]
         held = getattr(module, declared.torch).detach()
         wanted = torch.empty_like(held)
         if declared.init == "uniform":
-            fan_in = math.prod(case.instance.sizes[s] for s in fan_in_sizes(program, tensor))
+            fan_in = math.prod(instance.sizes[s] for s in fan_in_sizes(program, tensor))
             bound = 1 / math.sqrt(max(1, fan_in))
             wanted.uniform_(-bound, bound)
         else:
             getattr(nn.init, f"{declared.init}_")(wanted)
-        what = f"{declared.torch} does not start from its initial values: {case}"
+        name = f"{subject.name}.{declared.torch}"
+        what = f"{name} does not start from its initial values: {instance}"
         hold(record, torch.allclose(held, wanted, rtol=1e-12, atol=0.0), what)
 
 
@@ -287,11 +288,13 @@ def declared_stage(variants: Sequence[Subject], settings: Settings, record: Reco
             continue
         judge_constructor(subject, record)
         judge_acceptance(subject, settings, record)
+        # A fan-in of 1 is where a wrong lower bound of it shows.
+        judge_parameters(subject, draw_instance(subject.derivation, Lowest(), KINDS[0]), record)
         for case in cases(subject, settings, record, kinds=KINDS, count=COUNT):
             judge_shown(case, record)
             judge_divisions(case, record)
             judge_output_padding(case, record)
-            judge_parameters(case, record)
+            judge_parameters(subject, case.instance, record)
             judge_empty(case, record)
             judge_values(case, record)
     record.note("constructor, initial values, leading axes, precision and zeros as declared")

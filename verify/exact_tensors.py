@@ -187,3 +187,27 @@ def product(ring: Residues, sizes: Any) -> int:
 def root(ring: Residues, x: Any) -> Exact:
     """√x, exactly."""
     return exact(ring, x).power(Fraction(1, 2))
+
+
+@known("math.log")
+def logarithm(ring: Residues, x: Any) -> Exact:
+    """log(x) of a number."""
+    return exact(ring, x).log()
+
+
+@known("math.exp")
+def exponential(ring: Residues, x: Any) -> Exact:
+    """exp(x) of a number."""
+    return exact(ring, x).exp()
+
+
+@known("math.tanh")
+def hyperbolic_tangent(ring: Residues, x: Any) -> Exact:
+    """tanh(x) of a number."""
+    return exact(ring, x).tanh()
+
+
+@known("math.erf")
+def error_function(ring: Residues, x: Any) -> Exact:
+    """erf(x) of a number."""
+    return exact(ring, x).erf()

@@ -122,6 +122,18 @@ class Seeded:
         return options[self.integer(0, len(options) - 1)]
 
 
+class Lowest:
+    """The lowest choices: sizes of 1 wherever they fit."""
+
+    def integer(self, low: int, high: int) -> int:
+        """The lower end of the range."""
+        return low
+
+    def choice(self, options: Sequence[T]) -> T:
+        """The first of the options."""
+        return options[0]
+
+
 class Drawn:
     """Choices that Hypothesis makes and shrinks."""
 

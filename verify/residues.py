@@ -183,13 +183,13 @@ class Residues:
         return sign * root * root % self.modulus
 
     def log(self, a: int) -> int:
-        """Drawn.
+        """Drawn, of the sign of a - 1.
 
         Raises:
             NoRoot: If a is not positive.
         """
         a = self.positive(a)
-        return self.atom("log", a) if a != 1 else 0
+        return self.sign(a - 1) * self.atom("log", a) ** 2 % self.modulus
 
     def pi(self) -> int:
         """Drawn, positive."""

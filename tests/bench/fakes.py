@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bench.modes import Mode
-from bench.results import LAYERS, Operator, Profile, Results, Row, Timing
+from bench.modes import EAGER, Mode
+from bench.results import LAYERS, Floor, Kept, Operator, Profile, Results, Row, Timing
 from bench.timing import Spread
 
 CASE = "linear 256x784->512"
@@ -50,24 +50,39 @@ def timing(
     return Timing(section, case, mode, contender, reference, ratio, 0.001 * median)
 
 
+def kept(
+    size: int,
+    output: int = 100,
+    *,
+    tensors: str = "float32 25",
+    case: str = CASE,
+    execution: str = EAGER,
+    contender: str = LAYER,
+) -> Kept:
+    return Kept(case, execution, contender, size, output, tensors)
+
+
 def profile(
-    *operators: Operator, case: str = CASE, contender: str = LAYER, profiled: float = 0.2
+    *operators: Operator,
+    case: str = CASE,
+    execution: str = EAGER,
+    contender: str = LAYER,
+    profiled: float = 0.2,
 ) -> Profile:
     """A plain step of 100 µs, maps of 1000 numbers together, calls of 1 µs, passes of 2 and 4."""
+    is_eager = execution == EAGER
     return Profile(
         case=case,
+        execution=execution,
         contender=contender,
         seconds=100e-6,
         ratio=1.25,
         profiled=profiled,
         operators=operators,
-        calls=5,
-        plain_calls=12,
-        moved=4000,
-        numbers=1000,
-        call=1e-6,
+        fused=0.0 if is_eager else 0.15,
         input_pass=2e-6,
         output_pass=4e-6,
+        floor=Floor(5, 12, moved=4000, numbers=1000, call=1e-6) if is_eager else None,
     )
 
 

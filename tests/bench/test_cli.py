@@ -118,7 +118,7 @@ def small(monkeypatch) -> None:
     for section in (LAYERS, "models", "scale"):
         monkeypatch.setitem(units.SECTIONS, section, of(section))
     monkeypatch.setitem(units.SECTIONS, "memory", lambda: iter([units.memory_unit(tiny, EAGER)]))
-    profiled = units.profile_unit(tiny, [LAYER])
+    profiled = units.profile_unit(tiny, EAGER, [LAYER])
     monkeypatch.setitem(units.SECTIONS, "profile", lambda: iter([profiled]))
     monkeypatch.setattr("bench.profile.processor_seconds", even)
     built = units.Unit("build of 1 specs", lambda _: False, lambda _: [Build(1, 2.0, 0.1)])
@@ -140,7 +140,7 @@ def test_a_quick_run_of_everything(tmp_path: Path, capsys) -> None:
     found = load(path)
     assert found.holds(LAYERS, CASE, Mode())
     assert found.builds
-    assert found.profiles.keys() == {(CASE, LAYER)}
+    assert found.profiles.keys() == {(CASE, EAGER, LAYER)}
     assert any(isinstance(row, Kept) for row in found.kept.values())
     assert picture.read_text(encoding="utf-8").startswith("<svg")
     before = picture.read_bytes()

@@ -8,18 +8,14 @@ import numpy as np
 import pytest
 
 from bench.compare import regressions
-from bench.modes import COMPILED, EAGER, Mode
-from bench.results import Kept, Results, ResultsError
+from bench.modes import COMPILED, Mode
+from bench.results import Results, ResultsError
 from bench.timing import Spread
-from tests.bench.fakes import CASE, LAYER, results, timing
+from tests.bench.fakes import CASE, LAYER, kept, results, timing
 
 
 def test_nothing_has_changed() -> None:
-    rows = [
-        timing(1.02),
-        timing(1.01, mode=Mode(execution=COMPILED)),
-        Kept(CASE, EAGER, LAYER, 1, 9),
-    ]
+    rows = [timing(1.02), timing(1.01, mode=Mode(execution=COMPILED)), kept(1)]
     assert regressions(results(*rows), results(*rows)) == []
 
 
@@ -76,7 +72,7 @@ def test_a_rival_that_became_slower_is_none_of_ours() -> None:
 
 
 def test_more_bytes_kept_are_a_regression() -> None:
-    before, after = (results(Kept(CASE, EAGER, LAYER, kept, 100)) for kept in (1, 2))
+    before, after = (results(kept(size)) for size in (1, 2))
     (found,) = regressions(before, after)
     assert "kept / output: 0.010 → 0.020" in str(found)
 

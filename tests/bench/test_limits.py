@@ -6,8 +6,8 @@ from bench.cases import CASES, PLAIN
 from bench.limits import KEPT, MODEL_TABLE, TABLE, Verdict, judge
 from bench.models import ALL
 from bench.modes import COMPILED, EAGER, STEP, Mode
-from bench.results import MODELS, Kept
-from tests.bench.fakes import CASE, LAYER, results, timing
+from bench.results import MODELS
+from tests.bench.fakes import CASE, LAYER, kept, results, timing
 
 
 def found(*rows) -> dict[tuple[str, str, str, str], Verdict]:
@@ -48,10 +48,11 @@ def test_the_rival_and_the_mode_count() -> None:
 def test_bytes_kept_beyond_the_plain_attention() -> None:
     case, name = "attention 8x128x256 h4", "AffineLikeMultiheadAttention"
     place = (case, name, EAGER, KEPT)
-    plain = Kept(case, EAGER, PLAIN, 400, 100)
-    assert found(plain, Kept(case, EAGER, name, 400, 100))[place].met
-    assert found(plain, Kept(case, EAGER, name, 450, 100))[place].words == "missed by 0.490"
-    assert found(Kept(case, EAGER, name, 400, 100))[place].value is None
+    plain = kept(400, case=case, contender=PLAIN)
+    same, more = (kept(size, case=case, contender=name) for size in (400, 450))
+    assert found(plain, same)[place].met
+    assert found(plain, more)[place].words == "missed by 0.490"
+    assert found(same)[place].value is None
 
 
 def test_models() -> None:

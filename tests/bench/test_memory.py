@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.cases import CASES, PLAIN, linear
-from bench.memory import kept_bytes, measure_kept
+from bench.memory import Storage, kept_storages, listed, measure_kept
 from bench.modes import COMPILED, EAGER
 
 N, J, I_ = 6, 5, 7
@@ -20,6 +20,14 @@ NUMBER = 4
 def tensors() -> tuple[Tensor, Tensor, Tensor]:
     x = torch.randn(N, J, requires_grad=True)
     return x, nn.Parameter(torch.randn(I_, J)), nn.Parameter(torch.randn(I_))
+
+
+def kept_bytes(call, x: Tensor, known: list[Tensor], *, is_eager: bool = True) -> int:
+    return sum(one.size for one in kept_storages(call, x, known, is_eager=is_eager))
+
+
+def words(call, x: Tensor, known: list[Tensor], *, is_eager: bool = True) -> str:
+    return listed(kept_storages(call, x, known, is_eager=is_eager))
 
 
 def test_a_linear_map_keeps_nothing() -> None:
@@ -93,6 +101,52 @@ def test_both_ways_agree_where_nothing_is_hidden(is_eager: bool) -> None:
     assert kept_bytes(call, x, [W, b, s], is_eager=is_eager) == 2 * N * I_ * NUMBER
 
 
+# ------------------------------------------------------------------ in words
+@pytest.mark.parametrize("is_eager", [True, False])
+def test_tensors_are_named_largest_first_and_equal_ones_once(is_eager: bool) -> None:
+    x, W, b = tensors()
+    s = torch.rand(N, 1, dtype=torch.float64)
+
+    def call(x: Tensor) -> Tensor:
+        return F.linear(x, W, b).sin().cos() * s  # keeps what sin and cos read, and s
+
+    found = words(call, x, [W, b], is_eager=is_eager)
+    assert found == f"float32 {N}x{I_} ×2, float64 {N}x1"
+
+
+def test_of_a_part_the_storage_is_named_if_its_birth_was_seen() -> None:
+    """A row, and an expanded number: neither has as many bytes as its storage."""
+    x, _, _ = tensors()
+
+    def row(x: Tensor) -> Tensor:
+        return (x + 1)[:1].sin()
+
+    assert words(row, x, []) == f"float32 {N}x{J}"
+    assert words(row, x, [], is_eager=False) == f"{N * J * NUMBER} bytes"
+    s = torch.rand(())
+    assert words(lambda x: x * s.expand(N, J), x, []) == f"{NUMBER} bytes"  # born before
+    assert words(lambda x: x * torch.rand(()).expand(N, J), x, []) == "float32 1"
+
+
+def test_a_storage_at_the_address_of_a_dead_one_is_named_anew() -> None:
+    x, _, _ = tensors()
+
+    def call(x: Tensor) -> Tensor:
+        for _ in range(3):
+            (x + 1).view(torch.int32).add(1)
+        return (x + 1)[:1].sin()
+
+    assert words(call, x, []) == f"float32 {N}x{J}"
+
+
+def test_nothing_is_no_words() -> None:
+    x, W, b = tensors()
+    assert words(lambda x: F.linear(x, W, b), x, [W, b]) == ""
+    assert listed([Storage(8, "b"), Storage(8, "a"), Storage(9, "c"), Storage(8, "b")]) == (
+        "c, a, b ×2"
+    )
+
+
 def test_what_nobody_names_counts() -> None:
     x, W, b = tensors()
     assert kept_bytes(lambda x: F.linear(x, W, b), x, [b]) == W.numel() * NUMBER
@@ -104,7 +158,9 @@ def test_a_small_case(execution: str) -> None:
     two = {name: case.builders[name] for name in (PLAIN, "LayerNorm+Linear")}
     rows = {row.contender: row for row in measure_kept(replace(case, builders=two), execution)}
     assert rows[PLAIN].kept == 0
+    assert rows[PLAIN].tensors == ""
     assert rows["LayerNorm+Linear"].kept > 0
+    assert rows["LayerNorm+Linear"].tensors.startswith("float32 4x3")
     assert {row.output for row in rows.values()} == {4 * 2 * NUMBER}
 
 

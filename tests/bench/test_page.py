@@ -11,8 +11,8 @@ from bench import page, report
 from bench.commands import write_page
 from bench.environment import ROOT
 from bench.modes import BFLOAT16, COMPILED, CUDA, EAGER, Mode
-from bench.results import GPU, STORED, Build, Chip, Kept, Operator, load
-from tests.bench.fakes import CASE, LAYER, profile, results, timing
+from bench.results import GPU, STORED, Build, Chip, Operator, load
+from tests.bench.fakes import CASE, LAYER, kept, profile, results, timing
 
 DOCS = ROOT / "docs"
 PICTURES = ("performance_layers.svg", "performance_scale.svg")
@@ -74,28 +74,34 @@ def section(text: str, title: str) -> str:
 
 
 def test_profiles_are_shown_of_layers_that_miss_alone() -> None:
-    """Another layer of the case meets its limit, in compiled mode none counts."""
-    met, missed = (profile(contender=name) for name in ("NormLikeLinear", LAYER))
-    rows = [timing(1.02, contender="NormLikeLinear"), timing(1.07)]
-    shown = section(page.text(results(*rows, met, missed)), WHY)
-    assert LAYER in shown
-    assert "NormLikeLinear" not in shown
-    rows = [timing(1.04), timing(1.07, mode=Mode(execution=COMPILED)), timing(9, case="other")]
-    shown = section(page.text(results(*rows, met, missed)), WHY)
-    assert report.NONE_MISSES in shown
-    assert LAYER not in shown
+    """Another layer of the case meets its limit, and so does this one in the other execution."""
+    names = ("NormLikeLinear", LAYER)
+    profiles = [profile(contender=n, execution=way) for n in names for way in (EAGER, COMPILED)]
+    for missed, met in ((EAGER, COMPILED), (COMPILED, EAGER)):
+        late, soon = Mode(execution=missed), Mode(execution=met)
+        rows = [timing(1.02, mode=late, contender="NormLikeLinear"), timing(1.07, mode=late)]
+        rows += [timing(1.01, mode=soon), timing(9, mode=soon, case="other")]
+        found = results(*rows, *profiles)
+        shown = report.missed_profiles(found, missed, 2)
+        assert LAYER in shown
+        assert "NormLikeLinear" not in shown
+        assert report.missed_profiles(found, met, 2) == report.NONE_MISSES
+        both = section(page.text(found), WHY)
+        assert shown.split("\n\n")[-1] in both.partition(f"### {missed.capitalize()}\n")[2]
+        assert report.NONE_MISSES in both
 
 
 def test_a_layer_that_misses_and_was_not_profiled_is_named() -> None:
     rows = [timing(1.07, contender=name) for name in ("NormLikeLinear", LAYER)]
-    shown = section(page.text(results(*rows, profile())), WHY)
+    other = profile(contender="NormLikeLinear", execution=COMPILED)
+    shown = section(page.text(results(*rows, profile(), other)), WHY)
     assert f"Not measured: {CASE} NormLikeLinear." in shown
 
 
 def test_operators_and_the_others_add_up() -> None:
     operators = [Operator(f"aten::o{n}", n, 0.01 * n) for n in range(9, 0, -1)]
     found = results(timing(1.07), profile(*operators, profiled=0.5))
-    whole, short = report.profiles(found), report.missed_profiles(found, 2)
+    whole, short = report.profiles(found), report.missed_profiles(found, EAGER, 2)
     assert cells(whole, "aten::o") == [f"{n}.0%" for n in range(9, 0, -1)]
     assert cells(whole, "all others") == ["5.0%"]  # 50 % less 45 %
     assert cells(short, "aten::o") == ["9.0%", "8.0%"]
@@ -113,6 +119,50 @@ def test_what_a_layer_runs_into() -> None:
     row = [cell.strip() for cell in table.splitlines()[-1].strip("|").split("|")]
     words = ["100 µs", "12 +5", "1 µs", "+5.0%", "2.0%", "4.0%", "+4.0", "+12.0%", "+17.0%"]
     assert row == [CASE, LAYER, *words, "+25.0%"]
+
+
+def test_what_compiled_code_runs_into() -> None:
+    """Its calls and numbers are not counted, and nothing is shown in their place."""
+    found = profile(Operator("cpp_fused_mul", 1, 0.1), execution=COMPILED)
+    whole = report.profiles(results(found))
+    row = [cell.strip() for cell in whole.splitlines()[-1].strip("|").split("|")]
+    assert row == [CASE, LAYER, "100 µs", "+15.0%", "2.0%", "4.0%", "+25.0%"]
+    assert report.FUSED_WORDS in whole
+    assert report.FLOOR_WORDS not in whole
+
+
+def test_profiles_of_both_executions_have_tables_of_their_own() -> None:
+    whole = report.profiles(results(*(profile(execution=way) for way in (EAGER, COMPILED))))
+    assert [part for part in whole.split("\n\n") if not part.startswith("|")] == [
+        report.FLOOR_WORDS,
+        report.FUSED_WORDS,
+    ]
+
+
+def test_a_long_name_is_shortened() -> None:
+    name = "cpp_fused_" + "mul_" * 20
+    shown = report.profiles(results(profile(Operator(name, 1, 0.1), execution=COMPILED)))
+    (row,) = (line for line in shown.splitlines() if "cpp_fused" in line)
+    cell = row.split("|")[3].strip()
+    assert len(cell) == report.WIDEST
+    assert cell == name[: report.WIDEST - 1] + "…"
+    assert report.shortened(name[: report.WIDEST]) == name[: report.WIDEST]
+
+
+def test_what_is_kept_is_shown_of_layers_that_miss_alone() -> None:
+    rows = [
+        kept(0, contender="plain", tensors=""),
+        kept(2, tensors="float64 4096"),  # 0.02 of the output is more than a hundredth
+        kept(1, contender="NormLikeLinear", tensors="float32 2048"),
+        kept(50, contender="LayerNorm+Linear", tensors="float32 rival"),
+    ]
+    shown = report.missed_kept(results(*rows))
+    (row,) = shown.splitlines()[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells == [CASE, LAYER, EAGER, "nothing", "float64 4096"]
+    assert shown in section(page.text(results(*rows)), WHY)
+    assert report.missed_kept(results(rows[0], rows[2])) == report.NONE_MISSES
+    assert report.missed_kept(results()) == report.NOT_MEASURED
 
 
 def test_the_table_of_a_gpu() -> None:
@@ -141,8 +191,7 @@ def test_summary_names_the_cheapest_rival() -> None:
     rivals = [
         timing(r, contender=c) for r, c in ((1.3, "RMSNorm+Linear"), (1.05, "LayerNorm+Linear"))
     ]
-    kept = [Kept(CASE, EAGER, LAYER, 3, 100), Kept(CASE, EAGER, "plain", 2, 100)]
-    found = results(timing(1.02), *rivals, *kept)
+    found = results(timing(1.02), *rivals, kept(3), kept(2, contender="plain"))
     row = next(line for line in page.summary(found).splitlines() if f"`{LAYER}`" in line)
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells == [f"`{LAYER}`", CASE, "1.02", "", "LayerNorm+Linear 1.05", "0.01"]

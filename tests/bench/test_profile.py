@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -10,26 +10,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cases import CASES, PLAIN, linear
+from bench.cases import CASES, PLAIN, Case, linear
 from bench.limits import TABLE
-from bench.modes import EAGER, Mode
+from bench.modes import BOTH, COMPILED, EAGER, Mode
 from bench.profile import (
     ENGINE,
+    FUSED,
     PYTHON,
     Profiled,
+    cheapest_call,
+    common_name,
+    fused_beyond,
     limited,
-    measure_floor,
+    measure_floors,
+    measure_passes,
+    measure_profile,
     named,
     numbers_moved,
     operators_beyond,
+    prepared_runs,
     profile_rounds,
     profiled,
 )
-from bench.results import Operator
-from bench.running import prepare
-from bench.timing import Effort
+from bench.results import Operator, Profile
+from bench.running import prepare, run_of
+from bench.timing import Effort, Run
 from bench.units import profile_units
-from tests.bench.fakes import profile
+from tests.bench.fakes import CASE, profile, results
 
 N, J, I_ = 6, 5, 7
 TINY = Effort(slice=0.0, budget=0.0, least=2, most=2)
@@ -70,6 +77,21 @@ def test_calls_are_counted_beyond_the_plain_ones() -> None:
     plain, own = [a_round(product=1.0, view=0.0)], [a_round(product=1.0, scale=1.0)]
     calls = {one.name: one.calls for one in operators_beyond(own, plain)}
     assert calls == {"product": 0, "scale": 1, "view": -1}
+
+
+def test_fused_kernels_are_summed_within_a_round() -> None:
+    """In most rounds one of two kernels takes long, in none of them always the same."""
+    plain = [a_round(product=9.0, cpp_fused_sum=1.0)] * 3
+    pairs = ((5.0, 0.0), (0.0, 5.0), (1.0, 1.0))
+    own = [a_round(product=9.0, cpp_fused_mul=a, cpp_fused_pow=b) for a, b in pairs]
+    assert fused_beyond(own, plain) == pytest.approx((5 - 1) / 10)
+    apart = [share for name, share in shares(own, plain).items() if FUSED in name]
+    assert sum(apart) == pytest.approx((1 + 1 - 1) / 10)
+
+
+def test_without_kernels_nothing_is_fused() -> None:
+    plain, own = [a_round(product=9.0)], [a_round(product=9.0, scale=4.0)]
+    assert fused_beyond(own, plain) == 0
 
 
 def test_what_hardly_weighs_is_not_named() -> None:
@@ -136,6 +158,37 @@ def test_the_backward_of_a_function_is_named_and_counted_once() -> None:
     assert not any(name.startswith(ENGINE) for name in found.seconds)
 
 
+@pytest.mark.parametrize(
+    ("name", "common"),
+    [
+        ("graph_1_cpp_fused_mul_sum_0", "cpp_fused_mul_sum"),
+        ("graph_12_cpp_fused__to_copy_mul_10", "cpp_fused__to_copy_mul"),
+        ("graph_3_cpp_fused_0", "cpp_fused"),
+        ("## Call CompiledFxGraph f3oy7lna3jzob6fw ##", "CompiledFxGraph"),
+        ("Torch-Compiled Region: 1/0", "Torch-Compiled Region"),
+        (f"{ENGINE}MulBackward0", "MulBackward0"),
+        ("MulBackward0", "MulBackward0"),
+        ("aten::log_1", "aten::log_1"),
+        ("graph_1_else_0", "graph_1_else_0"),
+    ],
+)
+def test_names_that_layers_share(name: str, common: str) -> None:
+    assert common_name(name) == common
+
+
+def test_kernels_of_compiled_code_are_seen() -> None:
+    """Code that was compiled before without announcing its kernels is not used again."""
+    case, names = linear(N, J, I_), (PLAIN, "NormLikeLinear")
+    torch._dynamo.reset()
+    ready = prepare(case, Mode(execution=COMPILED))
+    silent = profiled(run_of(ready["NormLikeLinear"], BOTH), steps=2)
+    assert not any(FUSED in name for name in silent.seconds)
+    found = profiled(prepared_runs(case, COMPILED, names)["NormLikeLinear"], steps=2)
+    assert sum(found.of([name]) > 0 for name in found.seconds if FUSED in name) >= 2
+    assert found.counts["CompiledFxGraph"] == 2
+    assert not any(name.startswith("graph_") for name in found.seconds)
+
+
 # ------------------------------------------------------------------ numbers moved
 def moved(call: Callable[[Tensor], object]) -> int:
     x = torch.randn(N, J)
@@ -182,36 +235,96 @@ def test_the_floor_is_the_call_and_each_map_beyond_it() -> None:
         result = run()
         return 1 + 0.5 * result.numel() if isinstance(result, Tensor) else 10.0
 
-    floor = measure_floor(plain, lambda: None, case, TINY, timer)
-    assert floor.call == 1.5
-    assert floor.input_pass == 0.5 * (N * J - 1)
-    assert floor.output_pass == 0.5 * (N * I_ - 1)
+    assert cheapest_call(TINY, timer) == 1.5
+    passes = measure_passes(plain, lambda: None, case, TINY, timer)
+    assert passes == (0.5 * (N * J - 1), 0.5 * (N * I_ - 1))
 
 
-def test_calls_and_passes_as_shares_of_the_plain_step() -> None:
+def test_floors_are_differences_to_the_plain_step() -> None:
+    x = torch.randn(N, J)
+    runs = {PLAIN: lambda: x * 2, "own": lambda: x * 2 * 3 + x}
+    rounds = {name: [profiled(run, steps=2)] for name, run in runs.items()}
+    floor = measure_floors(runs, rounds, 99, TINY)["own"]
+    assert (floor.calls, floor.plain_calls, floor.numbers) == (2, 1, 99)
+    assert floor.moved == (2 + 3) * N * J
+
+
+def test_calls_and_passes_of_a_floor() -> None:
     found = profile()
-    assert found.calls_share == pytest.approx(5 * 1 / 100)
-    assert found.passes == 4
-    assert found.passes_share == pytest.approx(4 * 3 / 100)
-    assert replace(found, moved=0, calls=0).passes_share == 0
+    assert found.floor is not None
+    assert found.floor.calls_seconds == pytest.approx(5e-6)
+    assert found.floor.passes == 4
+    assert found.mean_pass == pytest.approx(3e-6)
+
+
+# ------------------------------------------------------------------ a whole profile
+def measured(monkeypatch, execution: str) -> list[Profile]:
+    """A tiny case, its contenders eager, its kernels made up."""
+
+    def fake(run: Callable[[], object], steps: int) -> Profiled:
+        return a_round(product=9.0, cpp_fused_mul=1.0)
+
+    def eager(case: Case, execution: str, names: Sequence[str]) -> dict[str, Run]:
+        asked.append(execution)
+        return prepared_runs(case, EAGER, names)
+
+    asked: list[str] = []
+    monkeypatch.setattr("bench.profile.profiled", fake)
+    monkeypatch.setattr("bench.profile.processor_seconds", even)
+    monkeypatch.setattr("bench.profile.prepared_runs", eager)
+    rows = measure_profile(linear(N, J, I_), execution, ["NormLikeLinear"], TINY)
+    assert asked == [execution]
+    return rows
+
+
+def even(run: Callable[[], object], calls: int) -> float:
+    """A timer on which every call takes a second."""
+    run()
+    return 1.0
+
+
+def test_eager_mode_has_a_floor_and_compiled_code_none(monkeypatch) -> None:
+    (compiled,), (eager,) = (measured(monkeypatch, way) for way in (COMPILED, EAGER))
+    assert compiled.floor is None
+    assert eager.floor is not None
+    assert eager.floor.numbers == N * (J + I_)
+    assert (compiled.execution, eager.execution) == (COMPILED, EAGER)
 
 
 # ------------------------------------------------------------------ what is profiled
-def test_every_layer_with_a_limit_in_eager_mode_is_profiled() -> None:
+WAYS = (EAGER, COMPILED)
+
+
+def test_every_layer_with_a_limit_of_time_is_profiled_where_it_has_it() -> None:
     wanted = {
-        (case, name)
+        (case, execution, name)
         for cases, names, limits in TABLE
         for case in cases
         for name in names
-        if any(execution == EAGER for execution, _ in limits)
+        for execution, _ in limits
     }
-    assert {(case.name, name) for case in CASES for name in limited(case)} == wanted
-    assert len(list(profile_units())) == len({case for case, _ in wanted})
+    found = {(c.name, way, name) for c in CASES for way in WAYS for name in limited(c, way)}
+    assert found == wanted
+    labels = [unit.label for unit in profile_units()]
+    places = {(case, way) for case, way, _ in wanted}
+    assert sorted(labels) == sorted(
+        f"{case} {way} forward+backward float32 profile" for case, way in places
+    )
+
+
+def test_a_unit_is_held_if_each_of_its_profiles_is() -> None:
+    unit = next(unit for unit in profile_units() if unit.label.startswith(f"{CASE} compiled"))
+    rows = [
+        profile(contender=n, execution=COMPILED) for n in ("AffineLikeLinear", "NormLikeLinear")
+    ]
+    assert unit.held(results(*rows))
+    assert not unit.held(results(rows[0]))
+    assert not unit.held(results(*(replace(row, execution=EAGER) for row in rows)))
 
 
 def test_a_case_without_limits_is_not_profiled(monkeypatch) -> None:
-    assert limited(linear(2, 3, 4)) == ()
-    compiled = tuple((*row[:2], {("compiled", PLAIN): 1.0}) for row in TABLE)
+    assert not any(limited(linear(2, 3, 4), way) for way in WAYS)
+    compiled = tuple((*row[:2], {(COMPILED, PLAIN): 1.0}) for row in TABLE)
     monkeypatch.setattr("bench.profile.TABLE", compiled)
-    assert not any(map(limited, CASES))
-    assert list(profile_units()) == []
+    assert not any(limited(case, EAGER) for case in CASES)
+    assert len(list(profile_units())) == len(CASES)

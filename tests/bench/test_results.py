@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.modes import BFLOAT16, CHANNELS_LAST, COMPILED, FORWARD, Mode
-from bench.results import Build, Chip, Kept, Operator, ResultsError, load, save
-from tests.bench.fakes import CASE, LAYER, profile, results, timing
+from bench.modes import BFLOAT16, CHANNELS_LAST, COMPILED, EAGER, FORWARD, Mode
+from bench.results import Build, Chip, Operator, ResultsError, load, save
+from tests.bench.fakes import CASE, kept, profile, results, timing
 
 
 def test_round_trip(tmp_path: Path) -> None:
     mode = Mode(FORWARD, COMPILED, CHANNELS_LAST, BFLOAT16)
-    found = results(timing(1.25), timing(2.5, mode=mode), Kept(CASE, COMPILED, LAYER, 3, 7))
+    found = results(timing(1.25), timing(2.5, mode=mode), kept(3, 7))
     found.add([Build(4, 2.5, 0.1), Chip("chip", BFLOAT16, 1e12, 1e15)])
-    found.add([profile(Operator("aten::mul", 4.0, 0.1), Operator("Python", 0.0, -0.1))])
+    operators = (Operator("aten::mul", 4.0, 0.1), Operator("Python", 0.0, -0.1))
+    found.add(profile(*operators, execution=execution) for execution in (EAGER, COMPILED))
+    assert len(found.profiles) == 2
     save(found, tmp_path / "a.json")
     again = load(tmp_path / "a.json")
     assert again == found
@@ -63,7 +65,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", "{}", '{"format": 1}', '{"format": 1, "machine": {}, "timings": [{}]}'],
+    ["", "[]", "{}", '{"format": 2}', '{"format": 2, "machine": {}, "timings": [{}]}'],
 )
 def test_what_is_no_file_of_measurements(text: str, tmp_path: Path) -> None:
     path = tmp_path / "bad.json"
@@ -74,6 +76,6 @@ def test_what_is_no_file_of_measurements(text: str, tmp_path: Path) -> None:
 
 def test_another_format_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "old.json"
-    path.write_text(json.dumps({"format": 0}), encoding="utf-8")
-    with pytest.raises(ResultsError, match="has format 0, not 1"):
+    path.write_text(json.dumps({"format": 1}), encoding="utf-8")
+    with pytest.raises(ResultsError, match="has format 1, not 2"):
         load(path)

@@ -284,6 +284,39 @@ def test_a_backward_pass_that_cannot_be_written_leaves_plain_operations(monkeypa
     assert "F.linear(x, self.weight, self.bias)" in text
 
 
+@pytest.mark.parametrize(("letter", "derived"), [("n", True), ("j", False)])
+def test_a_backward_pass_reads_sizes_off_what_it_is_given(letter, derived):
+    """Where that does not have them plain operations stay."""
+    spec = LayerSpec(
+        name="Share",
+        forward=f"h[n] = x[n, j]\nz[n] = h[n]*W*(1/size({letter}))",
+        site="n",
+        unit="",
+        parameters={"W": {"torch": "weight"}},
+    )
+    text = generate(spec).text
+    assert ("autograd.Function" in text) is derived
+    assert ("z = weight * h / h.shape[-1]" in text) is derived
+
+
+def test_variants_in_the_midst_of_a_backward_pass_return_nothing():
+    biases = {x: {"torch": f"bias_{x}", "optional": True} for x in "bc"}
+    text = generate(
+        LayerSpec(
+            name="Biased",
+            forward="z[n, i] = W[i, j]*x[n, j] + b[i] + c[i]",
+            site="n",
+            unit="i",
+            parameters={"W": {"torch": "weight"}, **biases},
+            sizes=FULL,
+        )
+    ).text
+    passes = [f for f in ast.walk(ast.parse(text)) if getattr(f, "name", "") == "backward"]
+    assert passes
+    for function in passes:
+        assert [n for n in ast.walk(function) if isinstance(n, ast.Return)] == [function.body[-1]]
+
+
 def test_a_spec_may_be_data_instead_of_a_file():
     data = LayerSpec(
         name="Linear",

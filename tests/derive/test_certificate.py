@@ -121,6 +121,16 @@ def test_functions_maxima_and_odd_roots(forward):
         assert verdict.accepted, f"{found.name}: {verdict.text}"
 
 
+def test_a_square_is_found_again_at_letters_of_other_names():
+    spec = LayerSpec(
+        name="Layer", forward="h[n, j] = W[j]*x[n] + 2\nz[n] = h[n, j]*erf(h[n, k])",
+        site="n", unit="", parameters={"W": {"torch": "weight"}}, sizes={"j": "width"},
+    )  # fmt: skip
+    for found in certificates(derive(spec)):
+        verdict = check(json.loads(found.to_json()))
+        assert verdict.accepted, f"{found.name}: {verdict.text}"
+
+
 def test_assumptions_are_stated():
     found = dict(spec_certificates(load_spec(SPECS / "gated_linear.toml")))
     frozen = found["unit-gauge"].data

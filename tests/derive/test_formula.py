@@ -225,6 +225,13 @@ def test_bound_letters_get_primes_where_the_name_is_taken():
     assert formula(square.body) == "x[j]*x[j']*x[j'']"
 
 
+def test_a_sum_may_bind_a_letter_of_the_sum_around_it():
+    letter = Letter("j", "j", "~0")
+    x = Read(Symbol("x"), letter)
+    expression = Contraction((Contraction(x, letter) + x**2) * x**3, letter)
+    assert formula(expression) == "sum_j x[j]^3*(sum_j' x[j'] + x[j]^2)"
+
+
 @pytest.mark.parametrize(
     ("expression", "text", "tex"),
     [

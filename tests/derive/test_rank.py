@@ -46,6 +46,26 @@ def test_windows_that_reach_every_site_leave_the_gauge():
     assert matrix_gauge(windowed("x[n, p + k]*W[i, k] + V", "l - k + 1")).applies
 
 
+@pytest.mark.parametrize("bias", ["", " + B[i, d]"])
+def test_units_along_two_axes_are_missed_along_each_of_them(bias):
+    spec = LayerSpec(
+        name="Windowed",
+        forward=f"z[n, p, i, d] = W[i] + x[n, (p - k)/stride]*V[i, d, k]{bias}",
+        site="n p",
+        unit="i d",
+        parameters={p: {"torch": p.lower()} for p in ("WVB" if bias else "WV")},
+        sizes={"p": TRANSPOSED, "i": "units", "d": "heads", "k": "kernel"},
+        hyperparameters={"stride": 1},
+        inputs={"x": "n l"},
+    )
+    found = derive(spec)
+    seeds = map(np.random.default_rng, range(20))
+    points = [p for rng in seeds for p in missed_points(found.program, rng)]
+    assert points
+    assert all(p.sizes["i"] > 1 and p.sizes["d"] > 1 for p in points)
+    assert found.correction("matrix gauge").applies == bool(bias)
+
+
 def test_a_site_where_nothing_moves_says_nothing_about_the_others():
     value = "B[i, r]*A[r, k]*x[n, p + k - padding]"
     spec = windowed(value, SLIDING, {"r": "rank"}, padding=1)

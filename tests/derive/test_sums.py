@@ -5,6 +5,7 @@ from sympy import Add, Integer, Mul, Symbol, exp, oo, sqrt
 
 from derive.budget import TooLargeError
 from derive.fractions import apart, cancel
+from derive.functions import Step, relu
 from derive.nodes import Contraction, Delta, Letter, Read, size_symbol
 from derive.normal import contract, normal
 from derive.roots import vanishes
@@ -34,6 +35,21 @@ def test_an_even_power_is_not_negative_and_an_odd_one_may_be(power, sign):
     x = Symbol("x", real=True)
     assert _nonnegative(5 * x**power) is sign
     assert not _nonnegative(-5 * sqrt(2) * x**power)
+
+
+@pytest.mark.parametrize(
+    ("factor", "positive"),
+    [
+        (1 / Contraction(exp(A), J), True),
+        (Contraction(A**2 + 1, J) ** -3, True),
+        (1 / Contraction(A, J), False),
+        (1 / Contraction(Delta(J - K) * A**2, J), False),
+        (Contraction(relu(A) ** 2, J), False),
+        (A**2 - 1, False),
+    ],
+)
+def test_sums_and_quotients_of_what_is_positive_are_no_part_of_a_step(factor, positive):
+    assert (Step(factor * B) == Step(B)) is positive
 
 
 def test_deltas_of_three_letters_that_are_not_summed_end():
@@ -71,6 +87,12 @@ def test_exponentials_of_sums_cancel_apart():
     assert cancel(product) != 1
     assert cancel(apart(product)) == 1
     assert cancel(apart(exp(x + y) * exp(-x))) != 1
+
+
+def test_an_exponential_stays_in_the_numerator():
+    """Multiplied into the denominator it would overflow there."""
+    found = contract(exp(-(A**2)) * (A + B) / (1 + A**2), [K])
+    assert {n for n in found.atoms(exp)} == {exp(-(A**2))}
 
 
 @pytest.mark.parametrize(("height", "finite"), [(4, True), (5, False)])

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 import sympy
@@ -206,6 +207,17 @@ def test_limits_within_limits():
                 check_time()
     assert limits() == Limits()
     check_time()
+
+
+def test_time_of_the_processor():
+    patient = Limits(seconds=0.05, clock=time.process_time)
+    with within(patient), within(Limits(seconds=0.01)):
+        time.sleep(0.1)
+        check_time()
+    with within(replace(patient, clock=time.monotonic)):
+        time.sleep(0.1)
+        with pytest.raises(BudgetError):
+            check_time()
 
 
 def test_terms_are_counted_before_they_are_made():

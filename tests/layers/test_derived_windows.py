@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch.func import functional_call, grad, jacrev, vmap
 
+from codegen import generate
+from tests.codegen.specs import spec
 from tests.layers.test_derived import CLOSE, Kept, gradients, module_of, plainly
 from truestep import (
     AffineLikeConvTranspose2d,
@@ -15,6 +17,7 @@ from truestep import (
     PatchNormConv3d,
     UnitGaugeDepthwiseConv2d,
 )
+from verify.load import load_module
 
 STEPS = {
     "plain": {},
@@ -68,12 +71,27 @@ def test_transposed_convolutions(groups, more, monkeypatch):
     check(layer_of(AffineLikeConvTranspose2d, steps), image(2, 4, 5, 6), monkeypatch)
 
 
-@pytest.mark.parametrize("steps", [{}, {"stride": 2, "padding": 1}, {"dilation": 2}], ids=str)
-@pytest.mark.parametrize("bias", [True, False])
-def test_depthwise_convolutions(bias, steps, monkeypatch):
+@every_step
+def test_depthwise_convolutions(steps, monkeypatch):
     torch.manual_seed(0)
-    layer = UnitGaugeDepthwiseConv2d(4, 3, bias=bias, **steps).double()
-    check(layer, image(2, 4, 8, 9), monkeypatch)
+    steps = {"kernel_size": 3, **{k: v for k, v in steps.items() if k != "groups"}}
+    check(UnitGaugeDepthwiseConv2d(4, **steps).double(), image(2, 4, 8, 9), monkeypatch)
+
+
+@pytest.mark.parametrize("order", ["c, q, p", "p, c, q", "p, q, c", "q, p, c"])
+def test_outputs_with_their_axes_in_any_order(order, monkeypatch):
+    own = spec(
+        "Own",
+        f"z[n, {order}] = W[c, k, m]*x[n, c, p + k, q + m]",
+        "n p q",
+        "c",
+        parameters={"W": {"torch": "weight"}},
+        sizes={"c": "channels", "k": 2, "m": 3, "p": "u - k + 1", "q": "v - m + 1"},
+        inputs={"x": "n c u v"},
+    )
+    module = load_module(generate(own).text, "own")
+    torch.manual_seed(0)
+    check(module.UnitGaugeOwn(4).double(), image(2, 4, 6, 5), monkeypatch)
 
 
 @pytest.mark.parametrize(("cls", "rank"), [(PatchNormConv1d, 1), (PatchNormConv3d, 3)])
@@ -208,10 +226,14 @@ def test_gradients_in_every_format(dtype):
         assert (a.double() - b).abs().max() <= 32 * torch.finfo(dtype).eps * b.abs().max()
 
 
-def test_compiled_where_every_size_is_unknown():
+@pytest.mark.parametrize("is_derived", [False, True], ids=["plain", "derived"])
+def test_compiled_where_every_size_is_unknown(is_derived):
     """The images of a batch, and their height and width too, where windows skip positions."""
     torch._dynamo.reset()
-    layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": 2})
+    if is_derived:
+        layer = UnitGaugeDepthwiseConv2d(4, 3, stride=2, padding=1).double()
+    else:
+        layer = layer_of(PatchNormConv2d, {"stride": 2, "padding": 1, "groups": 2})
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="inductor")
     for shape in ((2, 4, 8, 9), (3, 4, 11, 10)):
         x = image(*shape)

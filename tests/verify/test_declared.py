@@ -22,6 +22,8 @@ BROKEN = {
     "not kept": ("linear", "NormLikeLinear", "self.radius = radius", "self.radius = 1.0"),
     "twice the bound": ("linear", "AffineLikeLinear", "bound = 1 /", "bound = 2 /"),
     "no features": ("linear", "AffineLikeLinear", "max(1, self.in_features)", "self.in_features"),
+    "one feature as two": ("linear", "AffineLikeLinear", "max(1, self.in_features)",
+                           "max(2, self.in_features)"),
     "nothing refused": ("conv1d", "PatchNormConv1d", "groups < 1 or in_channels % groups",
                         "groups < 1"),
     "too much refused": ("conv1d", "PatchNormConv1d", "groups < 1 or in_channels % groups",

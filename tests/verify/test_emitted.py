@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from codegen import generate
-from derive.spec import load_spec
+from derive.spec import load_spec, read_spec
 from tests.codegen.specs import SPECS as MANY
 from verify.emitted import Prover, prove, read
 from verify.emitted_configurations import CONFIGURATIONS
@@ -54,6 +54,26 @@ def test_every_shipped_file_is_proved(name: str) -> None:
 def test_other_specs_are_proved_in_both_lowerings(number: int, general: bool) -> None:
     made = generate(MANY[number], general=general)
     assert prove(made.text, made).bits >= TOLERANCES.emitted_bits
+
+
+NUMBERS = {
+    "log(2)*W*x[n] + 1": "math.log(2)",
+    "W*x[n]/log(0.5)": "math.log(2)",
+    "tanh(2)*W*x[n] + erf(1)*V": "math.erf(1)",
+    "exp(2)*W*x[n] + exp(x[n])*V": "math.exp(2)",
+}
+
+
+@pytest.mark.parametrize("formula", NUMBERS)
+def test_functions_of_numbers_are_written_as_such_and_proved(formula: str) -> None:
+    names = [name for name in "WV" if name in formula]
+    parameters = "".join(f'{name} = {{ torch = "{name.lower()}" }}\n' for name in names)
+    text = f'name = "OfNumbers"\nforward = "z[n] = {formula}"\nsite = "n"\nunit = ""\n'
+    made = generate(read_spec(f"{text}[parameters]\n{parameters}"))
+    assert NUMBERS[formula] in made.text
+    assert prove(made.text, made).bits >= TOLERANCES.emitted_bits
+    with pytest.raises(VerificationError):
+        prove(made.text.replace(f" {NUMBERS[formula]}", " 2", 1), made)
 
 
 def test_a_file_proves_no_other_layer() -> None:

@@ -120,6 +120,12 @@ def test_roots_and_exponentials_obey_their_laws() -> None:
         RING.power(-a % RING.modulus, Fraction(1, 2))
 
 
+def test_a_logarithm_has_the_sign_of_what_is_beyond_1() -> None:
+    signs = [RING.sign(RING.log(RING.number(Fraction(*a)))) for a in ((2, 1), (1, 1), (1, 2))]
+    assert signs == [1, 0, -1]
+    assert RING.log(RING.number(Fraction(3))) == RING.log(RING.number(Fraction(6, 2)))
+
+
 def test_derivatives_are_those_of_difference_quotients() -> None:
     """(f(x + t) - f(x))/t at t = 0, by the polynomial f(x) = x³ and its chain with 1/x."""
     x = Exact(RING, np.array([5, 7], dtype=object), np.array([1, 2], dtype=object))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -41,6 +43,8 @@ ROUNDING = 4 * float(np.finfo(np.float64).eps) / TOLERANCES.perturbation
 """A difference that rounding explains, in units of what :class:`Shaken` makes of the formula."""
 RADIUS = 1.5
 ETA = 0.5
+TAKES_DERIVED = "_takes_derived"
+"""The helper of a generated file that says whether its derived backward pass serves."""
 
 
 # ------------------------------------------------------------------ the derived kernel
@@ -203,6 +207,7 @@ def compare_module(
         yield from far("module: output", found[regular], wanted[regular], measured.own[regular])
     ideal = rate * torch.eye(ran.own.shape[1], dtype=torch.float64).expand_as(ran.own)
     yield from far("module: self-kernel", ran.own[regular], ideal[regular], measured.own[regular])
+    yield from backward(layer, module, inputs, point, regular)
     if correction.exactness in ("exact", "constant-rate") and bool(regular.any()):
         yield from step(layer, module, inputs, point, int(regular.nonzero()[0]), rate)
 
@@ -295,6 +300,37 @@ def compare_input_map(
         if not error <= 1e-5 * scale:
             yield "module: output", f"differs by {error / scale:.1e} from z(μ x), μ = {real[0]:.4f}"
             return
+
+
+def backward(
+    layer: Layer, module: nn.Module, inputs: list[Tensor], point: Point, regular: Tensor
+) -> Iterator[tuple[str, str]]:
+    """The derived backward pass gives inputs the gradients that torch finds without it."""
+    home = sys.modules[type(module).__module__]
+    if not hasattr(home, TAKES_DERIVED):
+        return
+    moving = [x.clone().requires_grad_(x.is_floating_point()) for x in inputs]
+    leaves = [x for x in moving if x.requires_grad]
+
+    def gradients() -> tuple[Tensor, ...]:
+        z = by_site(layer, module(*moving), point)[regular]
+        weights = torch.linspace(0.1, 1.1, z.numel(), dtype=z.dtype).reshape(z.shape)
+        return (z, *torch.autograd.grad((weights * z).sum(), leaves, materialize_grads=True))
+
+    try:
+        _, *ours = gradients()
+    except Exception as raised:
+        yield f"module: {type(raised).__name__}", repr(raised)
+        return
+    with patch.object(home, TAKES_DERIVED, return_value=False):
+        z, *theirs = gradients()
+    for x, found, wanted in zip(leaves, ours, theirs, strict=True):
+        # Where a gradient is 0, parts of the size of z̃/x cancel.
+        largest = [float(t.detach().abs().max()) if t.numel() else 0.0 for t in (wanted, z, x)]
+        scale = max(largest[0], largest[1] / max(largest[2], 1e-12))
+        error = float((found - wanted).abs().max()) if found.numel() else 0.0
+        if not error <= LOOSE * scale:
+            yield "module: input gradient", f"differs by {error:.1e} from that of plain operations"
 
 
 def step(

@@ -7,6 +7,7 @@ be legal, and then it must go through the derivation without any error that is n
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -355,7 +356,7 @@ def refusal(text: str, kind: Kind) -> tuple[str, Finding | None]:
     """``refused`` with a proper error, ``legal`` or ``long`` where that may be; else a finding."""
     try:
         spec = read_spec(text, FILE)
-        with within(Limits(seconds=SECONDS * SHARE)):
+        with within(Limits(seconds=SECONDS * SHARE, clock=time.process_time)):
             derive(spec)
     except SpecError as error:
         return "refused", improper(error, kind)

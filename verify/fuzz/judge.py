@@ -158,7 +158,7 @@ class Judgement:
 
     def __init__(self, layer: Layer, source: Seeded, verdict: Verdict, seconds: float) -> None:
         """Nothing is computed yet; ``seconds`` is what the derivation may take."""
-        self.budget = Limits(seconds=seconds)
+        self.budget = Limits(seconds=seconds, clock=time.process_time)
         self.layer = layer
         self.source = source
         self.verdict = verdict

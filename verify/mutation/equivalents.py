@@ -69,6 +69,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "a part of a gauge that is detached as a whole",
     ),
     Equivalent(
+        "layers/batch_norm(_eval)?_linear .*forward",
+        "USub dropped",
+        "-1  →  1$",
+        "an input of two axes and no more, as its docstring says: the last one is number 1",
+    ),
+    Equivalent(
         "layers/.*__init__",
         "operand dropped",
         r"(\w+) < 1 or \w+ % \1  →  \w+ % \1$",

@@ -1,17 +1,21 @@
 """A few random specs pass; defects put into the product are found, and shrink to small specs."""
 
 import pathlib
+import time
 from dataclasses import replace
 
 import pytest
 
+from codegen import backward
 from derive import derivation as derivations
+from derive import gradients
 from derive.budget import check_time
 from derive.corrections import Solver
 from derive.errors import DerivationError, SpecError
 from derive.parser import Parser
 from tests.verify.fuzz.layers import LINEAR, MIXED, SQUARED, WAVE, B, W, X, affine
 from verify.fuzz import illegal
+from verify.fuzz import judge as judging
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import KINDS, judge_illegal
 from verify.fuzz.judge import TOO_LONG, judge
@@ -70,6 +74,18 @@ def test_wrong_power_of_the_gauge(monkeypatch):
 
     monkeypatch.setattr(Solver, "scalar_gauge", wrong)
     assert {"module: output", "module: self-kernel"} <= kinds(LINEAR)
+
+
+def test_wrong_backward_pass(monkeypatch):
+    right = gradients.derive_gradients
+
+    def wrong(program, correction):
+        found = right(program, correction)
+        of = {k: replace(v, value=2 * v.value) if k == "x" else v for k, v in found.of.items()}
+        return replace(found, of=of)
+
+    monkeypatch.setattr(backward, "derive_gradients", wrong)
+    assert kinds(LINEAR) == {"module: input gradient"}
 
 
 def test_wrong_class(monkeypatch):
@@ -158,6 +174,21 @@ def test_a_derivation_that_ends_in_time(monkeypatch):
     verdict = judge(LINEAR, 0, 1, limit=1.0)
     assert not verdict.findings
     assert verdict.refused == [("the layer", TOO_LONG)]
+
+
+def test_a_busy_machine_is_no_limit(monkeypatch):
+    right = derivations.classify
+
+    def late(update):
+        time.sleep(1.6)
+        check_time()
+        return right(update)
+
+    monkeypatch.setattr(judging, "SHARE", 0.05)
+    monkeypatch.setattr(derivations, "classify", late)
+    verdict = judge(LINEAR, 0, 1, limit=30.0)
+    assert not verdict.findings
+    assert not any(reason == TOO_LONG for _, reason in verdict.refused)
 
 
 # ------------------------------------------------------------------ broken specs
