@@ -165,8 +165,8 @@ def examine(data: Any) -> str:
     p, tries, todo, seen = 0, 0, {*product(least, repeat=2)}, list[int]()
     while tries < TRIES * (2 + min(len(seen), POINTS)) and len(seen) < POINTS + 16 * len(least):
         p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
-        tries, wide, (a, b) = tries + 1, randbelow(3), choice([*(todo or product(least, repeat=2))])
-        sizes = {k: n + randbelow(1 + randbelow(1 + wide)) for k, n in least.items()}
+        tries, (a, b) = tries + 1, choice([*(todo or product(least, repeat=2))])
+        sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}
         sizes[a] = 1 + randbelow(2) + (least if a == b else sizes)[b]
         place = {x: (randbelow(sizes[n]), n) for x, n in axes.items()}
         place |= {x: (sizes[n] - 1, n) for x, n in axes.items() if a != b and x.strip("'") in unit}
