@@ -275,6 +275,18 @@ def test_an_element_out_of_range_is_0():
     refused(changed(data, ("claim", "value"), SAME_UNIT), "K is not as claimed")
 
 
+def test_a_product_ends_at_what_is_0_by_its_place_and_at_no_other_0():
+    data = certificate("linear", "self-kernel")
+    data["claim"]["value"] = SAME_UNIT
+    b, first = ["read", "b", "i"], ["is 0", "n"]
+    difference = ["+", b, ["*", -1, b]]
+    ended = ["+", b, ["*", first, ["root", -1, first]], ["*", -1, first]]
+    verdict = check(changed(data, ("layer", "z", "value"), ended))
+    assert verdict.accepted, verdict.text
+    divided = ["+", b, ["*", difference, ["root", -1, difference]]]
+    refused(changed(data, ("layer", "z", "value"), divided), "0 points were compared")
+
+
 def test_a_sum_has_every_position():
     data = certificate("linear", "self-kernel")
     data["layer"]["z"]["value"] = ["sum", "k", "size(j)", ["read", "b", "i"]]
