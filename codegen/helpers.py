@@ -119,7 +119,7 @@ def _no_autocast(x: Tensor) -> torch.autocast:
 def _inverse_root(x: Tensor, degree: float) -> Tensor:
     """The power x ** (-1 / degree) of x >= 0; 0 where x is 0, with finite gradients everywhere."""
     x = x.masked_fill(x <= 0, math.inf)  # below 0 by rounding alone
-    return torch.rsqrt(x) if degree == 2 else torch.pow(x, -1 / degree)
+    return torch.sqrt(x).reciprocal() if degree == 2 else torch.pow(x, -1 / degree)
 ''',
     "_root": '''
 def _root(x: Tensor) -> Tensor:

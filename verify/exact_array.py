@@ -199,14 +199,15 @@ class Exact:
         return a.like(value, a.reduced(tangent), degrees)
 
     def power(self, exponent: Number) -> Exact:
-        """a^e; d(a^e) = e a^(e-1) da; ∞^e = 0 for e < 0."""
+        """a^e; d(a^e) = e a^(e-1) da; ∞^e = 0 for e < 0, and ∞ for 0 < e < 1, with slope 0."""
         e, r = Fraction(exponent), self.ring
         if max(abs(e.numerator), e.denominator) > STEEPEST:
             raise Refusal(f"the power {e}")
         if self.infinite is not None:
-            if e >= 0 or (self.infinite < 0).any():
+            if e == 0 or e >= 1 or (self.infinite < 0).any():
                 raise Refusal(f"the power {e} of an infinite number")
-            return self.vanishing(lambda a: a.power(e))
+            found = self.vanishing(lambda a: a.power(e))
+            return found if e < 0 else replace(found, infinite=self.infinite)
         times = r.number(e)
 
         def slope(a: int, result: int) -> int:
