@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from verify import exact_torch
-from verify.exact_array import Exact, Refusal, constant
+from verify.exact_array import Exact, Refusal, Whole, constant
 from verify.residues import BASE, PRIME, SUBGROUP, NoRoot, Residues, is_positive
 
 RING = Residues(7, exponents=True)
@@ -86,6 +87,23 @@ def test_a_clamp_is_the_larger_of_two() -> None:
     assert {int(v) % PRIME for v in found.value} > {RING.number(half) % PRIME}
     with pytest.raises(Refusal, match="a clamp between"):
         exact_torch.call(RING, "Tensor.clamp", [x], {"min": half, "max": 2})
+
+
+def test_powers_of_what_is_infinite() -> None:
+    numbers = np.array([0, 4, 0, 9])
+    filled = {"mask": Whole(numbers == 0), "value": math.inf}
+    x = exact_torch.call(RING, "Tensor.masked_fill", [exact(numbers)], filled)
+    root = exact_torch.call(RING, "torch.sqrt", [x], {})
+    inverse = exact_torch.call(RING, "Tensor.reciprocal", [root], {})
+    assert [int(v) * r % PRIME for v, r in zip(inverse.value, (1, 2, 1, 3), strict=True)] == [
+        0,
+        1,
+        0,
+        1,
+    ]
+    for name in ("torch.square", "torch.exp"):  # with gradients that are not finite
+        with pytest.raises(Refusal, match="infinite"):
+            exact_torch.call(RING, name, [x], {})
 
 
 def test_unknown_calls_and_arguments_are_refused() -> None:
