@@ -26,6 +26,8 @@ from verify.instances import Seeded
 LARGEST = 48
 """Elements that an output may have for its Jacobian to be quick; twice that with five letters."""
 DRAWS = 60
+LONGEST = 12
+"""Elements that the input's axis of a window may have."""
 PATIENCE = 3
 """How many numbers of units are tried where they shall be many."""
 
@@ -144,15 +146,29 @@ def draw_sizes(
 def fit_window(
     layer: Layer, size: Size, sizes: dict[str, int], numbers: Mapping[str, Any], wide: bool
 ) -> None:
-    """Make the input's axis as long as a window needs for a few positions."""
+    """Make the input's axis as long as a window needs for a few positions, of which one reads."""
     w, length = size.window, layer.stands_for(size.source)
     assert w is not None
     offsets = sizes[layer.stands_for(w.offset)] if w.offset else 1
     wanted = 1 if wide and layer.stands_for(size.letter) not in layer.unit else 2
     free = layer.size(length).how != "number"
-    while free and extent(sizes[length], offsets, w, numbers) < wanted and sizes[length] < 12:
+    while free and sizes[length] < LONGEST:
+        positions = extent(sizes[length], offsets, w, numbers)
+        if positions >= wanted and reads_some(sizes[length], offsets, positions, w, numbers):
+            break
         sizes[length] += 1
     sizes[size.letter] = extent(sizes[length], offsets, w, numbers)
+
+
+def reads_some(
+    length: int, offsets: int, positions: int, w: Window, numbers: Mapping[str, Any]
+) -> bool:
+    """Whether a position of a window reads an element: where none does, K is 0 and says nothing."""
+    s, d, q = (int(number(x, numbers)) for x in (w.stride, w.dilation, w.padding))
+    pairs = itertools.product(range(positions), range(offsets))
+    if w.transposed:
+        return any((p + q - d * k) % s == 0 and 0 <= (p + q - d * k) // s < length for p, k in pairs)
+    return any(0 <= s * p + d * k - q < length for p, k in pairs)
 
 
 def draw_tensors(layer: Layer, source: Seeded, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
