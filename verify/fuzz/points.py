@@ -165,10 +165,11 @@ def reads_some(
 ) -> bool:
     """Whether a position of a window reads an element: where none does, K is 0 and says nothing."""
     s, d, q = (int(number(x, numbers)) for x in (w.stride, w.dilation, w.padding))
-    pairs = itertools.product(range(positions), range(offsets))
-    if w.transposed:
-        return any((p + q - d * k) % s == 0 and 0 <= (p + q - d * k) // s < length for p, k in pairs)
-    return any(0 <= s * p + d * k - q < length for p, k in pairs)
+    for p, k in itertools.product(range(positions), range(offsets)):
+        place, rest = divmod(p + q - d * k, s) if w.transposed else (s * p + d * k - q, 0)
+        if rest == 0 and 0 <= place < length:
+            return True
+    return False
 
 
 def draw_tensors(layer: Layer, source: Seeded, sizes: Mapping[str, int]) -> dict[str, torch.Tensor]:
