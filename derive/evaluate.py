@@ -55,7 +55,7 @@ class Field(Protocol):
 class Float64:
     """IEEE double precision."""
 
-    dtype = np.float64
+    dtype: type[np.floating[Any]] = np.float64
 
     def number(self, value: sympy.Expr) -> float:
         """A SymPy number as a float."""

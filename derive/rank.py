@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sympy import Expr, Function
+from sympy import Expr, Function, Rational
 
 from derive.budget import check_time
 from derive.errors import DerivationError
@@ -30,6 +31,8 @@ from derive.program import Program
 
 # A relative difference that rounding cannot make; it only ever decides that two things differ.
 WITNESS = 1e-6
+# What is so much smaller than in single precision is what rounding leaves of a 0.
+ROUNDING = 1e-5
 SCALES = (1.0, 0.25, 0.0625)
 # Draws that have to agree that K(s,s) is 0: all units of a function that is flat may be off in one.
 REDRAWS = 8
@@ -98,7 +101,7 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
         if ranks is None:
             return "K(s,s) overflows at random points, so its rank is not known"
         width = math.prod(point.sizes[x.size] for x in program.unit)
-        if (ranks == 0).any():
+        if ranks.min() < width:
             ranks = np.where(always_zero(program, self_kernel, point, rng), width, ranks)
         if ranks.min() < width:
             numbers = {k: point.symbols[k] for k in hyper_values(program)}
@@ -151,26 +154,57 @@ def largest_ranks(program: Program, self_kernel: Expr, point: Evaluator) -> Arra
     return found
 
 
+class Float32(Float64):
+    """Single precision: what rounding leaves of a 0 is larger by far, and nothing else is."""
+
+    dtype = np.float32
+
+    def power(self, base: Array, exponent: Rational) -> Array:
+        """A rational power."""
+        return super().power(base, exponent).astype(np.float32)
+
+    def function(self, node: Function, arguments: Sequence[Array]) -> Array:
+        """A function of the notation."""
+        return super().function(node, arguments).astype(np.float32)
+
+
 def always_zero(
     program: Program, self_kernel: Expr, point: Evaluator, rng: np.random.Generator
 ) -> Array:
-    """Which sites of a point have K(s,s) = 0 under other parameters too."""
-    flat = self_kernel.has(Step, relu, maximum)
-    ranks = []
-    for _ in range(REDRAWS if flat else ANALYTIC_REDRAWS):
-        other = with_parameters(program, point, rng)
-        ranks += [largest_ranks(program, self_kernel, other)]
-    return np.asarray(np.all([r == 0 for r in ranks if r is not None], axis=0))
+    """Which sites of a point have K(s,s) = 0 under other parameters too, but for rounding."""
+    draws = REDRAWS if self_kernel.has(Step, relu, maximum) else ANALYTIC_REDRAWS
+    others = [with_parameters(program, point, rng) for _ in range(draws)]
+    coarse = [
+        traces(program, self_kernel, with_lines(program, replace(other, field=Float32())))
+        for other in others
+    ]
+    left = ROUNDING * np.max(np.where(np.isfinite(coarse), np.abs(coarse), 0), axis=0)
+    zero = []
+    for other in others:
+        ranks = largest_ranks(program, self_kernel, other)
+        if ranks is not None:
+            zero += [(ranks == 0) | (np.abs(traces(program, self_kernel, other)) <= left)]
+    return np.asarray(np.all(zero, axis=0))
+
+
+def traces(program: Program, self_kernel: Expr, point: Evaluator) -> Array:
+    """The trace of K(s,s) at each site of a point."""
+    return np.asarray(np.einsum("sii->s", kernels(program, self_kernel, point)))
 
 
 def site_ranks(program: Program, self_kernel: Expr, point: Evaluator) -> Array | None:
     """The rank of K(s,s) at each site of a point, as it is; ``None`` if it overflows."""
+    found = kernels(program, self_kernel, point)
+    if not np.isfinite(found).all():
+        return None
+    return np.array([np.linalg.matrix_rank(equilibrated(k), hermitian=True) for k in found])
+
+
+def kernels(program: Program, self_kernel: Expr, point: Evaluator) -> Array:
+    """K(s,s) at each site of a point, a matrix over the units."""
     width = math.prod(point.sizes[x.size] for x in program.unit)
     letters = (*program.site, *program.unit, *(x.primed for x in program.unit))
-    kernel = point.array(self_kernel, letters).reshape(-1, width, width)
-    if not np.isfinite(kernel).all():
-        return None
-    return np.array([np.linalg.matrix_rank(equilibrated(k), hermitian=True) for k in kernel])
+    return point.array(self_kernel, letters).reshape(-1, width, width)
 
 
 def equilibrated(matrix: Array) -> Array:

@@ -144,8 +144,8 @@ def judge_half(
 ) -> None:
     """In half precision, and under autocast, the output is that of the same numbers in float64.
 
-    Judged where the uncorrected layer itself can be computed in half precision. What is beyond the
-    type may be infinite.
+    Judged where the layer can be computed in half precision at all. What is beyond the type may be
+    infinite.
     """
     narrow = copy.deepcopy(module).to(dtype)
     given = cast(inputs, dtype)
@@ -173,15 +173,17 @@ def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
 
 
 def computable(case: Case, given: Tensors, dtype: torch.dtype, relative: float) -> bool:
-    """Whether the uncorrected layer, by brute force in half precision, is right.
+    """Whether the layer, by brute force in half precision, is right: as it is, and times its gauge.
 
-    Where numbers are large, a 0 may be a 0 times what overflows when it is multiplied in another
-    order.
+    A large gauge enlarges what is lost below the normal numbers of the type. Where numbers are
+    large, a 0 may be a 0 times what overflows when it is multiplied in another order.
     """
-    plain = GaugedLayer(case, uncorrected(case))
-    wanted = plain(*cast(given, torch.float64)).numpy()
-    if not wanted.any() and SCALES.get(case.instance.kind, 1.0) > 1:
-        return False
-    plain.gauge = plain.gauge.to(dtype)
-    found = plain.to(dtype)(*given).double().numpy()
-    return deviation(found, wanted) <= relative * size_of(wanted)
+    for gauge in (uncorrected(case), case.reference.gauge):
+        layer = GaugedLayer(case, gauge)
+        wanted = layer(*cast(given, torch.float64)).numpy()
+        if not wanted.any() and SCALES.get(case.instance.kind, 1.0) > 1:
+            return False
+        found = layer.to(dtype)(*given).double().numpy()
+        if deviation(found, wanted) > relative * size_of(wanted):
+            return False
+    return True

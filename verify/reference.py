@@ -31,6 +31,7 @@ Array = np.ndarray[Any, Any]
 # A condition number that asks for a closer look, and how many evaluations that is.
 SUSPECT = 1e3
 SHAKES = 6
+SMALLEST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Reference:
         regular: Which (site, unit) have a gauge; at the others K̃(s,s) = c·I is impossible.
         gauge: λ or μ as (sites, units); for the matrix gauge Λ as (sites, units, units).
         uncorrected: z as (sites, units).
-        lost: Whether a gauge is singular and a number left the range, so that it may not be.
+        lost: Whether a gauge is singular and a number left the range, so that it may not be, or
+            K(s,s) is so small that products with it lose digits.
     """
 
     output: Array
@@ -147,8 +149,10 @@ class ReferenceLayer:
     def factor(self, gauge: Array, regular: Array) -> Reference:
         """λ z and λ K λ'."""
         z = self.by_sites(self.tensors[self.program.output.target])
-        kernel = self.kernel() * gauge[:, :, None, None] * gauge[None, None, :, :]
-        return Reference(gauge * z, kernel, self.rate(), regular, gauge, z)
+        plain = self.kernel()
+        lost = bool((np.einsum("sisi->si", plain)[regular] < SMALLEST).any())
+        kernel = plain * gauge[:, :, None, None] * gauge[None, None, :, :]
+        return Reference(gauge * z, kernel, self.rate(), regular, gauge, z, lost)
 
     def input_map(self, gauge: Array, regular: Array) -> Reference:
         """The program at μ(s) x, a run for every site; K̃ from the kernel with μ in place."""
@@ -204,7 +208,7 @@ def evaluate_reference(
     seen: list[str] = []
     with np.errstate(all="ignore", under="call", over="call", call=lambda k, _: seen.append(k)):
         found = ReferenceLayer(subject, instance, field).evaluate()
-    return replace(found, lost=bool(seen) and not bool(found.regular.all()))
+    return replace(found, lost=found.lost or (bool(seen) and not bool(found.regular.all())))
 
 
 class Shaken(Float64):

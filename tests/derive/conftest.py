@@ -1,5 +1,6 @@
 """Shipped specs, random points of a layer, and a Jacobian that knows nothing of derivations."""
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import truestep
-from derive import LayerSpec, load_spec
+from derive import Derivation, LayerSpec, derive_variants, load_spec
 from derive.evaluate import Evaluator, run_program
 from derive.nodes import Letter
 from derive.points import random_sizes, random_tensors, with_lines
@@ -78,6 +79,17 @@ class Point:
 @pytest.fixture
 def shipped() -> Callable[[str], LayerSpec]:
     return lambda name: load_spec(SPECS / f"{name}.toml")
+
+
+@functools.cache
+def all_variants(name: str) -> Mapping[frozenset[str], Derivation]:
+    return derive_variants(load_spec(SPECS / f"{name}.toml"))
+
+
+@pytest.fixture
+def derivations() -> Callable[[str], Mapping[frozenset[str], Derivation]]:
+    """Every variant of a shipped layer, derived once for all tests that look at what comes out."""
+    return all_variants
 
 
 @pytest.fixture

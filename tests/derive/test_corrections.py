@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import sympy
 
-from derive import ANSATZE, DerivationError, LayerSpec, derive, derive_variants
+from derive import ANSATZE, DerivationError, LayerSpec, derive
 from derive.corrections import Solver
 from derive.evaluate import Evaluator, run_program
 from derive.nodes import Read
@@ -31,9 +31,9 @@ def gauge_values(point, correction):
 
 
 class TestScalarAndUnitGauge:
-    def test_corrected_self_kernel_is_the_identity(self, name, shipped, draw):
+    def test_corrected_self_kernel_is_the_identity(self, name, derivations, shipped, draw):
         """The gauge is held fixed, so the corrected Jacobian is the plain one scaled row by row."""
-        for absent, derivation in derive_variants(shipped(name)).items():
+        for absent, derivation in derivations(name).items():
             for ansatz in ("output gauge", "unit gauge"):
                 correction = derivation.correction(ansatz)
                 if not correction.applies:
@@ -132,8 +132,8 @@ class TestLinearFamily:
 
 
 class TestInputMap:
-    def test_solved_factor_makes_kappa_the_rate(self, name, shipped, draw):
-        for absent, derivation in derive_variants(shipped(name)).items():
+    def test_solved_factor_makes_kappa_the_rate(self, name, derivations, shipped, draw):
+        for absent, derivation in derivations(name).items():
             correction = derivation.correction("input map")
             if not correction.applies:
                 continue
@@ -166,8 +166,8 @@ class TestRefusals:
     def reasons(self, spec):
         return {c.ansatz: c.reason for c in derive(spec).corrections if not c.applies}
 
-    def test_every_ansatz_is_answered(self, name, shipped):
-        for derivation in derive_variants(shipped(name)).values():
+    def test_every_ansatz_is_answered(self, name, derivations):
+        for derivation in derivations(name).values():
             assert tuple(c.ansatz for c in derivation.corrections) == ANSATZE
             for correction in derivation.corrections:
                 assert correction.applies or correction.reason

@@ -156,8 +156,8 @@ class TestAttention:
         np.testing.assert_allclose(kernel(point), expected)
         assert derive(spec).correction("output gauge").exactness == "frozen"
 
-    def test_a_key_bias_moves_nothing(self, shipped):
-        update = derive(shipped("multihead_attention")).update
+    def test_a_key_bias_moves_nothing(self, derivations):
+        update = derivations("multihead_attention")[frozenset()].update
         assert update.gradients["b"] == 0
 
 

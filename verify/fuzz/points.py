@@ -24,7 +24,7 @@ from verify.fuzz.walk import (
 from verify.instances import Seeded
 
 LARGEST = 48
-"""Elements that an output may have for its Jacobian to be quick; twice that with five letters."""
+"""Elements that an output may have for its Jacobian to be quick, where so few are possible."""
 DRAWS = 60
 LONGEST = 12
 """Elements that the input's axis of a window may have."""
@@ -86,10 +86,11 @@ def draw_point(
     Raises:
         NoPoint: If nothing small fits.
     """
-    most = LARGEST * (2 if len(layer.output.letters) > 4 else 1)
     many = 5 if len(layer.unit) == 1 else 3
     for attempt in range(DRAWS):
-        numbers = draw_numbers(layer, source, wide)
+        # Small ones are tried at once, twice as large ones only where no others fit.
+        most = LARGEST * (2 if len(layer.output.letters) > 4 or 2 * attempt >= DRAWS else 1)
+        numbers = draw_numbers(layer, source, wide, bool(alone) and attempt == 0)
         # Fewer where so many do not fit: where units are many, little else is left to chance.
         units = max(2, many - PATIENCE * attempt // DRAWS) if wide else 0
         sizes = draw_sizes(layer, source, numbers, least, units, alone)
@@ -99,8 +100,10 @@ def draw_point(
     raise NoPoint(f"no small sizes fit {layer.name}")
 
 
-def draw_numbers(layer: Layer, source: Seeded, defaults: bool) -> dict[str, Any]:
-    """Hyperparameters near their defaults; sizes among them are drawn from 1 to 3."""
+def draw_numbers(
+    layer: Layer, source: Seeded, defaults: bool, largest: bool = False
+) -> dict[str, Any]:
+    """Hyperparameters near their defaults, or the largest of those: these leave most out."""
 
     def near(value: Any) -> Any:
         if isinstance(value, tuple):
@@ -109,7 +112,8 @@ def draw_numbers(layer: Layer, source: Seeded, defaults: bool) -> dict[str, Any]
             return value
         if isinstance(value, float):
             return value * (1 + source.integer(-2, 2) / 8)
-        return source.integer(1, 2) if value >= 1 else source.integer(0, 1)
+        least = min(1, value)
+        return least + 1 if largest else source.integer(least, least + 1)
 
     return {name: near(value) for name, value in layer.hypers}
 
