@@ -101,18 +101,30 @@ EQUIVALENT = {
 }
 
 
-@pytest.mark.parametrize("case", EQUIVALENT, ids=lambda case: f"{case[0]}-{case[1]}")
-def test_every_small_change_is_refused(case):
+# The one that takes a minute is judged in parts, which may run side by side.
+PARTS = {case: 4 if case[0] == "low_rank" else 1 for case in EQUIVALENT}
+
+
+@pytest.mark.parametrize(
+    ("case", "part"),
+    [
+        pytest.param(case, part, id=f"{case[0]}-{case[1]}-{part}")
+        for case, parts in PARTS.items()
+        for part in range(parts)
+    ],
+)
+def test_every_small_change_is_refused(case, part):
     layer, name, absent, stage = case
     data = certificate(layer, name, absent, stage)
     assert check(data).accepted
-    count = 0
-    for what, mutant in mutants(data):
-        if any(word in what for word in EQUIVALENT[case]):
-            continue
-        count += 1
+    wrong = [
+        (what, mutant)
+        for what, mutant in mutants(data)
+        if not any(word in what for word in EQUIVALENT[case])
+    ]
+    for what, mutant in wrong[part :: PARTS[case]]:
         assert not check(mutant).accepted, what
-    assert count > 30
+    assert len(wrong) > 30
 
 
 def changed(data, path, value):
