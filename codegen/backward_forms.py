@@ -26,7 +26,7 @@ def over_rows(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     if len(rows) == 1:
         return rows[0].with_code(f"{rows[0].code}.sum(0)"), False
     left, right = rows
-    return Value(f"{left.code}.mT @ {right.code}", (*left.axes, *right.axes), Level.PRODUCT), False
+    return Value(f"{left.code}.mT @ {right.code}", (*left.axes, *right.axes), Level.MATRIX), False
 
 
 def with_vector(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -39,8 +39,8 @@ def with_vector(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     value = lowering.of(next(f for f in factors if f is not vectors[0]))
     if vector.axes != ((e.letters[0],),) or value.axes[-1:] != vector.axes:
         return None
-    code = f"{value.at(Level.PRODUCT)} @ {vector.code}"
-    return Value(code, value.axes[:-1], Level.PRODUCT), False
+    code = f"{value.at(Level.MATRIX)} @ {vector.code}"
+    return Value(code, value.axes[:-1], Level.MATRIX), False
 
 
 BACKWARD_RECOGNISERS = (over_rows, with_vector)

@@ -65,7 +65,7 @@ class Elementwise(Axes):
 
     def negated(self, value: Value) -> Value:
         """-value."""
-        return Value(f"-{value.at(Level.PRODUCT)}", value.axes, Level.UNARY, value.scalar)
+        return Value(f"-{value.at(Level.MATRIX)}", value.axes, Level.UNARY, value.scalar)
 
     def total(self, plus: Sequence[Value], minus: Sequence[Value] = ()) -> Value:
         """A + b - c with broadcasting."""
@@ -76,7 +76,7 @@ class Elementwise(Axes):
         for value in everything[1 : len(plus)]:
             code += f" + {value.code}" if not value.code.startswith("-") else f" - {value.code[1:]}"
         for value in everything[len(plus) :]:
-            code += f" - {value.at(Level.PRODUCT)}"
+            code += f" - {value.at(Level.MATRIX)}"
         return Value(code, axes, Level.SUM, all(v.scalar for v in everything))
 
     def term_order(self, term: Expr) -> tuple[bool, bool, int, str]:
@@ -114,7 +114,7 @@ class Elementwise(Axes):
         if bottom:
             under = self.product(bottom)
             (over, below), axes = self.aligned([value, under])
-            code = f"{over.at(Level.PRODUCT)} / {below.at(Level.UNARY)}"
+            code = f"{over.at(Level.MATRIX)} / {below.at(Level.UNARY)}"
             value = Value(code, axes, Level.PRODUCT, over.scalar and below.scalar)
         return self.negated(value) if sign else value
 
@@ -143,7 +143,8 @@ class Elementwise(Axes):
         kept = [v for v in aligned if v.code != "1"]
         if len(kept) == 1:
             return kept[0]
-        code = " * ".join(v.at(Level.PRODUCT) for v in kept)
+        factors = [kept[0].at(Level.MATRIX), *(v.at(Level.PRODUCT) for v in kept[1:])]
+        code = " * ".join(factors)
         return Value(code, axes, Level.PRODUCT)
 
     def power(self, e: Pow) -> Value:

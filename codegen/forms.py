@@ -46,9 +46,9 @@ def linear(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
         ), used
     if count == 1 and feature.axes[-1:] == (inner[0],) and matrix.axes == (inner[0], outer[0]):
         return Value(
-            f"{feature.at(Level.PRODUCT)} @ {matrix.code}",
+            f"{feature.at(Level.MATRIX)} @ {matrix.code}",
             (*feature.axes[:-1], outer[0]),
-            Level.PRODUCT,
+            Level.MATRIX,
         ), False
     if (
         count == 1
@@ -57,7 +57,7 @@ def linear(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
         and matrix.axes == (outer[0], inner[0])
     ):
         axes = (*feature.axes[:-2], outer[0], feature.axes[-1])
-        return Value(f"{matrix.code} @ {feature.at(Level.UNARY)}", axes, Level.PRODUCT), False
+        return Value(f"{matrix.code} @ {feature.at(Level.UNARY)}", axes, Level.MATRIX), False
     return None
 
 

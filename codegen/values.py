@@ -28,10 +28,11 @@ class Level(IntEnum):
     """How tightly an expression's outermost operator binds."""
 
     SUM = 0
-    PRODUCT = 1
-    UNARY = 2
-    POWER = 3
-    ATOM = 4
+    MATRIX = 1  # ``@``, which binds like ``*`` but means another thing to the right of one
+    PRODUCT = 2
+    UNARY = 3
+    POWER = 4
+    ATOM = 5
 
 
 @dataclass(frozen=True)

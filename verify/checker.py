@@ -22,7 +22,7 @@ import pathlib
 import sys
 from collections import defaultdict, namedtuple
 from functools import reduce
-from itertools import product
+from itertools import chain, product
 from math import log2, prod
 from secrets import choice, randbelow, randbits
 from typing import Any
@@ -151,7 +151,7 @@ def draw_prime() -> int:
 
 
 def examine(data: Any) -> str:
-    """Judge random positions, at last units too where each size is above others and its least."""
+    """Judge random positions, at last units too where an axis is above other sizes or its least."""
     _, _, claim, corrected, form, gauges, layer, _, least, tensors, unit = map(data.get, SHAPE[1])
     letters, kind = [*layer.values()][-1]["letters"], claim["kind"]
     demand((form, sorted(data), [*claim]) == SHAPE, "another format")
@@ -162,7 +162,7 @@ def examine(data: Any) -> str:
     demand({0, *least.values()} == {0, 1}, "least values other than 0 and 1")
     axes = letters | {f"{x}'": n for x, n in letters.items() if kind == "kernel" or x in unit}
     shapes = [axes.values(), *(tensor["letters"].values() for tensor in tensors.values())]
-    p, tries, todo, seen = 0, 0, {*product(least, repeat=2)}, list[int]()
+    p, tries, todo, seen = 0, 0, {*product({*least} & {*chain(*shapes)}, least)}, list[int]()
     while tries < TRIES * (2 + min(len(seen), POINTS)) and len(seen) < POINTS + 16 * len(least):
         p = p if tries % 999 else draw_prime()  # now and then other numbers are squares
         tries, (a, b) = tries + 1, choice([*(todo or product(least, repeat=2))])

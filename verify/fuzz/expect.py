@@ -18,7 +18,7 @@ from torch import Tensor
 
 from verify.fuzz.degree import degree
 from verify.fuzz.measure import Measured, Sides, activation, measure, self_blocks, without
-from verify.fuzz.points import NoPoint, Point, draw_point
+from verify.fuzz.points import NoPoint, Point, draw_point, letters_of
 from verify.fuzz.tree import Fun, Layer, Reduce, Window
 from verify.fuzz.walk import reads, walk
 from verify.instances import Seeded
@@ -232,11 +232,14 @@ def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, points: lis
 
 
 def sparse(layer: Layer, source: Seeded) -> list[Point]:
-    """Points where one window has a single offset, so that it leaves positions out."""
-    every = (read for line in layer.lines for read in reads(line.value))
-    windows = [i for read in every for i in read.indices if isinstance(i, Window) and i.offset]
+    """Points where one window has a single offset or element, so that it leaves positions out."""
+    letters: list[str] = []
+    for read in (read for line in layer.lines for read in reads(line.value)):
+        for index, axis in zip(read.indices, letters_of(layer, read.tensor), strict=True):
+            if isinstance(index, Window) and index.offset:
+                letters += [index.offset, axis]
     found = []
-    for letter in dict.fromkeys(layer.stands_for(w.offset) for w in windows):
+    for letter in dict.fromkeys(layer.stands_for(x) for x in letters):
         for _ in range(SPARSE_DRAWS):
             with suppress(NoPoint):
                 found.append(draw_point(layer, source, alone=letter))
