@@ -40,7 +40,7 @@ OPERATIONS: dict[str, Any] = {  # a product ends at 0, which is what is_0 or out
     "sum": lambda at, env, x, n, e: sum(at.value(e, env | {x: (i, n)}) for i in range(at.names[n])),
     "is 0": lambda at, env, e: int(at.value(e, env) % at.square == 0),
     "read": lambda at, env, name, *index: at.read(name, index, env),
-    "root": lambda at, env, q, e: at.root(at.value(e, env), q),
+    "root": lambda at, env, q, e: at.root(x, q) if (x := at.value(e, env)) or q < 0 else 0,
     "call": lambda at, env, f, e: at.call(f, at.value(e, env)),
     "held": lambda at, env, e: at.value(e, env | {STILL: (0, "")}),
 }

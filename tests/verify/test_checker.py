@@ -285,6 +285,13 @@ def test_an_element_out_of_range_is_0():
     verdict = check(changed(data, ("claim", "value"), inside))
     assert verdict.accepted, verdict.text
     refused(changed(data, ("claim", "value"), SAME_UNIT), "K is not as claimed")
+    # So is its root, but not one over it, nor the root of a 0 that may move.
+    b, beyond = ["read", "b", "i"], ["read", "b", ["+", "i", "size(i)"]]
+    for number, accepted in ((["root", 2, beyond], True), (["root", -2, beyond], False)):
+        moved = changed(data, ("layer", "z", "value"), ["+", b, number])
+        assert check(changed(moved, ("claim", "value"), SAME_UNIT)).accepted == accepted
+    moved = changed(data, ("layer", "z", "value"), ["+", b, ["root", 2, ["+", b, ["*", -1, b]]]])
+    refused(changed(moved, ("claim", "value"), SAME_UNIT), "0 points were compared")
 
 
 def test_a_product_ends_at_what_is_0_by_its_place_and_at_no_other_0():
