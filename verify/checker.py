@@ -168,8 +168,8 @@ def examine(data: Any) -> str:
         tries, (a, b) = tries + 1, choice([*(todo or product(least, repeat=2))])
         sizes = {k: n + randbelow(1 + randbelow(3)) for k, n in least.items()}
         sizes[a] = 1 + randbelow(2) + (least if a == b else sizes)[b]
-        place = {x: (randbelow(sizes[n]), n) for x, n in axes.items()}
-        place |= {x: (sizes[n] - 1, n) for x, n in axes.items() if a != b and x.strip("'") in unit}
+        top = [*unit, *(f"{x}'" for x in unit if randbelow(2))] * (a != b)
+        place = {x: (sizes[n] - 1 if x in top else randbelow(sizes[n]), n) for x, n in axes.items()}
         small = sum(prod(sizes[n] for n in shape) for shape in shapes) <= COUNT
         try:
             found = Point(data, p, sizes).judge(place) if small else None
