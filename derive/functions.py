@@ -110,12 +110,16 @@ class maximum(Function):  # noqa: N801 - printed name
         return Step(a - b) if argindex == 1 else Step(b - a)
 
 
+FLAT = (Step, relu, maximum)
+"""Functions that are constant on a whole region; all others are analytic where they are defined."""
+
+
 def almost_positive(e: Expr) -> bool:
     """Whether it is plainly positive at almost every point: squares, and what is made of them."""
     if e.is_positive:
         return True
     if isinstance(e, sympy.Pow):
-        flat = e.base.has(Step, relu, maximum)
+        flat = e.base.has(*FLAT)
         return (bool(e.exp.is_even) and not flat) or almost_positive(e.base)
     if isinstance(e, Contraction):
         return almost_positive(e.body)

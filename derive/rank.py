@@ -14,7 +14,7 @@ from sympy import Expr, Function, Rational
 from derive.budget import check_time
 from derive.errors import DerivationError
 from derive.evaluate import Array, Evaluator, Float64
-from derive.functions import Step, maximum, relu
+from derive.functions import FLAT, Step
 from derive.nodes import Contraction, Letter, letters_in, reads
 from derive.points import (
     crowded_point,
@@ -45,13 +45,10 @@ QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore", "divide": "ignor
 @np.errstate(**QUIET)
 def witness_off_diagonal(program: Program, self_kernel: Expr) -> bool:
     """Whether a random point shows that K(s,s) is not diagonal; false proves nothing."""
-    evaluator = random_point(program, np.random.default_rng(20251222), 2, 3)
-    unit = program.unit
-    letters = (*program.site, *unit, *(x.primed for x in unit))
-    width = int(np.prod([evaluator.sizes[x.size] for x in unit]))
-    kernel = evaluator.array(self_kernel, letters).reshape(-1, width, width)
+    point = random_point(program, np.random.default_rng(20251222), 2, 3)
+    kernel = kernels(program, self_kernel, point)
     diagonal = np.einsum("sii->si", kernel)
-    off = np.abs(kernel - diagonal[:, :, None] * np.eye(width)).max()
+    off = np.abs(kernel - diagonal[:, :, None] * np.eye(kernel.shape[1])).max()
     return bool(off > WITNESS * np.abs(diagonal).max())
 
 
@@ -102,7 +99,8 @@ def generic_rank(program: Program, self_kernel: Expr, instances: int = 12) -> st
             return "K(s,s) overflows at random points, so its rank is not known"
         width = math.prod(point.sizes[x.size] for x in program.unit)
         if ranks.min() < width:
-            ranks = np.where(always_zero(program, self_kernel, point, rng), width, ranks)
+            zero = always_zero(program, self_kernel, point, rng, ranks < width)
+            ranks = np.where(zero, width, ranks)
         if ranks.min() < width:
             numbers = {k: point.symbols[k] for k in hyper_values(program)}
             named = {f"size({k})": v for k, v in sorted(point.sizes.items())} | numbers
@@ -126,7 +124,7 @@ class OneSided(Float64):
 
     def function(self, node: Function, arguments: Sequence[Array]) -> Array:
         """A function of the notation; steps, relu and max on their side."""
-        if not isinstance(node, Step | relu | maximum):
+        if not isinstance(node, FLAT):
             return super().function(node, arguments)
         a, b = (*arguments, np.zeros(()))[:2]
         side = np.asarray(a > b) if self.sides is None else next(self.sides)
@@ -169,22 +167,29 @@ class Float32(Float64):
 
 
 def always_zero(
-    program: Program, self_kernel: Expr, point: Evaluator, rng: np.random.Generator
+    program: Program,
+    self_kernel: Expr,
+    point: Evaluator,
+    rng: np.random.Generator,
+    asked: Array,
 ) -> Array:
-    """Which sites of a point have K(s,s) = 0 under other parameters too, but for rounding."""
-    draws = REDRAWS if self_kernel.has(Step, relu, maximum) else ANALYTIC_REDRAWS
+    """Which of the sites asked about have K(s,s) = 0 under other parameters too, but for rounding.
+
+    Rounding is looked at only where K is not plainly 0 at all of them, as outside of every window.
+    """
+    draws = REDRAWS if self_kernel.has(*FLAT) else ANALYTIC_REDRAWS
     others = [with_parameters(program, point, rng) for _ in range(draws)]
+    ranks = [largest_ranks(program, self_kernel, other) for other in others]
+    zero = np.array([asked if r is None else asked & (r == 0) for r in ranks])
+    if np.array_equal(zero.all(axis=0), asked):
+        return asked
     coarse = [
         traces(program, self_kernel, with_lines(program, replace(other, field=Float32())))
         for other in others
     ]
     left = ROUNDING * np.max(np.where(np.isfinite(coarse), np.abs(coarse), 0), axis=0)
-    zero = []
-    for other in others:
-        ranks = largest_ranks(program, self_kernel, other)
-        if ranks is not None:
-            zero += [(ranks == 0) | (np.abs(traces(program, self_kernel, other)) <= left)]
-    return np.asarray(np.all(zero, axis=0))
+    small = [np.abs(traces(program, self_kernel, other)) <= left for other in others]
+    return np.asarray(asked & (zero | small).all(axis=0))
 
 
 def traces(program: Program, self_kernel: Expr, point: Evaluator) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -183,31 +183,17 @@ def product(ring: Residues, sizes: Any) -> int:
     return math.prod(integers(sizes))
 
 
-@known("math.sqrt")
-def root(ring: Residues, x: Any) -> Exact:
-    """√x, exactly."""
-    return exact(ring, x).power(Fraction(1, 2))
+def of_number(name: str, f: Callable[[Exact], Exact]) -> None:
+    """Enter a function of a number, exactly."""
+
+    def apply(ring: Residues, x: Any) -> Exact:
+        return f(exact(ring, x))
+
+    known(f"math.{name}")(apply)
 
 
-@known("math.log")
-def logarithm(ring: Residues, x: Any) -> Exact:
-    """log(x) of a number."""
-    return exact(ring, x).log()
-
-
-@known("math.exp")
-def exponential(ring: Residues, x: Any) -> Exact:
-    """exp(x) of a number."""
-    return exact(ring, x).exp()
-
-
-@known("math.tanh")
-def hyperbolic_tangent(ring: Residues, x: Any) -> Exact:
-    """tanh(x) of a number."""
-    return exact(ring, x).tanh()
-
-
-@known("math.erf")
-def error_function(ring: Residues, x: Any) -> Exact:
-    """erf(x) of a number."""
-    return exact(ring, x).erf()
+of_number("sqrt", lambda x: x.power(Fraction(1, 2)))  # √x
+of_number("log", Exact.log)  # log(x)
+of_number("exp", Exact.exp)  # exp(x)
+of_number("tanh", Exact.tanh)  # tanh(x)
+of_number("erf", Exact.erf)  # erf(x)

@@ -31,6 +31,7 @@ Array = np.ndarray[Any, Any]
 # A condition number that asks for a closer look, and how many evaluations that is.
 SUSPECT = 1e3
 SHAKES = 6
+# Below it numbers lose digits when they are multiplied by what is less than 1.
 SMALLEST = float(np.finfo(np.float64).tiny / np.finfo(np.float64).eps)
 
 

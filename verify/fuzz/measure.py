@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from verify.fuzz.points import Point, number
+from verify.fuzz.points import Point, moves
 from verify.fuzz.tree import (
     Const,
     Div,
@@ -186,9 +186,7 @@ class Evaluation:
 
     def windowed(self, w: Window) -> tuple[Labelled, Labelled]:
         """``stride*p + dilation*k - padding`` or its inverse."""
-        stride, dilation, padding = (
-            int(number(x, self.point.numbers)) for x in (w.stride, w.dilation, w.padding)
-        )
+        stride, dilation, padding = moves(w, self.point.numbers)
         letters = (w.position, w.offset) if w.offset else (w.position,)
         p = torch.arange(self.size(w.position))
         k = torch.arange(self.size(w.offset)) if w.offset else torch.zeros((), dtype=torch.long)

@@ -63,9 +63,15 @@ def number(value: Number, numbers: Mapping[str, Any]) -> Any:
     return found if value.element is None else found[value.element]
 
 
+def moves(w: Window, numbers: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Stride, dilation and padding of a window."""
+    s, d, q = (int(number(x, numbers)) for x in (w.stride, w.dilation, w.padding))
+    return s, d, q
+
+
 def extent(length: int, offsets: int, w: Window, numbers: Mapping[str, Any]) -> int:
     """The number of positions of a window over an axis."""
-    s, d, q = (int(number(x, numbers)) for x in (w.stride, w.dilation, w.padding))
+    s, d, q = moves(w, numbers)
     if w.transposed:
         return (length - 1) * s - 2 * q + d * (offsets - 1) + 1
     return (length + 2 * q - d * (offsets - 1) - 1) // s + 1
@@ -156,19 +162,20 @@ def fit_window(
     offsets = sizes[layer.stands_for(w.offset)] if w.offset else 1
     wanted = 1 if wide and layer.stands_for(size.letter) not in layer.unit else 2
     free = layer.size(length).how != "number"
+    positions = extent(sizes[length], offsets, w, numbers)
     while free and sizes[length] < LONGEST:
-        positions = extent(sizes[length], offsets, w, numbers)
         if positions >= wanted and reads_some(sizes[length], offsets, positions, w, numbers):
             break
         sizes[length] += 1
-    sizes[size.letter] = extent(sizes[length], offsets, w, numbers)
+        positions = extent(sizes[length], offsets, w, numbers)
+    sizes[size.letter] = positions
 
 
 def reads_some(
     length: int, offsets: int, positions: int, w: Window, numbers: Mapping[str, Any]
 ) -> bool:
     """Whether a position of a window reads an element: where none does, K is 0 and says nothing."""
-    s, d, q = (int(number(x, numbers)) for x in (w.stride, w.dilation, w.padding))
+    s, d, q = moves(w, numbers)
     for p, k in itertools.product(range(positions), range(offsets)):
         place, rest = divmod(p + q - d * k, s) if w.transposed else (s * p + d * k - q, 0)
         if rest == 0 and 0 <= place < length:
