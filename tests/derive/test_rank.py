@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from derive import LayerSpec, derive
-from derive.points import missed_points
-from derive.rank import largest_ranks
+from derive.points import missed_points, random_point
+from derive.rank import always_zero, largest_ranks
 
 SLIDING = "l + 2*padding - k + 1"
 TRANSPOSED = "(l - 1)*stride + k"
@@ -98,3 +98,24 @@ def test_saturation_is_no_loss_also_beside_a_flat_function():
     assert matrix_gauge(rows(forward)).applies
     off = forward.replace("tanh(h[n, r]*B[i, r]**2)", "max(h[n, r]*B[i, r]**2, 0)")
     assert "K(s,s) has rank" in matrix_gauge(rows(off)).reason
+
+
+def test_a_site_that_some_parameters_switch_off_is_not_one_that_never_moves():
+    derivation = derive(rows("z[n, i] = B[i, r]*relu(A[r, j]*x[n, j])"))
+    program, kernel = derivation.program, derivation.update.self_kernel
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        point = random_point(program, rng, 1, 1)  # half of all parameters switch its relu off
+        assert not always_zero(program, kernel, point, rng, np.array([True])).any()
+
+
+@pytest.mark.parametrize(("size", "still"), [(1, True), (2, False)])
+def test_what_rounding_leaves_of_0_is_0(size, still):
+    lines = "h[n, r] = A[r]*x[n]\nh2[n] = mean[r](h[n, r])\nh3[n] = sum[r]((h[n, r] - h2[n])**2)"
+    derivation = derive(rows(f"{lines}\nz[n, i] = h3[n]*exp(B[i, r]*A[r])"))
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        point = random_point(derivation.program, rng, size, size)
+        asked = np.full(size, True)
+        found = always_zero(derivation.program, derivation.update.self_kernel, point, rng, asked)
+        assert (found == still).all()

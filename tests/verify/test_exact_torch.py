@@ -104,6 +104,9 @@ def test_powers_of_what_is_infinite() -> None:
     for name in ("torch.square", "torch.exp"):  # with gradients that are not finite
         with pytest.raises(Refusal, match="infinite"):
             exact_torch.call(RING, name, [x], {})
+    for exponent in (0, 1, 3):
+        with pytest.raises(Refusal, match="infinite"):
+            exact_torch.call(RING, "torch.pow", [x, exponent], {})
 
 
 def test_unknown_calls_and_arguments_are_refused() -> None:
