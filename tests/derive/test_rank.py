@@ -111,8 +111,8 @@ def test_a_site_that_some_parameters_switch_off_is_not_one_that_never_moves():
 
 @pytest.mark.parametrize(("size", "still"), [(1, True), (2, False)])
 def test_what_rounding_leaves_of_0_is_0(size, still):
-    lines = "h[n, r] = A[r]*x[n]\nh2[n] = mean[r](h[n, r])\nh3[n] = sum[r]((h[n, r] - h2[n])**2)"
-    derivation = derive(rows(f"{lines}\nz[n, i] = h3[n]*exp(B[i, r]*A[r])"))
+    lines = "h[n, r] = A[r]*x[n]\nh2[n] = h[n, r]\nh3[n] = sum[r]((h[n, r] - h2[n])**2)"
+    derivation = derive(rows(f"{lines}\nz[n, i] = h3[n]*sigmoid(h[n, r]*B[i, r])"))
     for seed in range(6):
         rng = np.random.default_rng(seed)
         point = random_point(derivation.program, rng, size, size)
