@@ -68,7 +68,7 @@ examples:
   python -m bench compare new.json --baseline old.json
 """
 PAGE = """\
-Writes docs/performance.md and its pictures from docs/results/performance.json.
+Writes docs/performance.md and its pictures from docs/results/performance.json and gpu.json.
 """
 
 

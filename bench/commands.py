@@ -12,7 +12,7 @@ import torch
 from bench import page, plot, report
 from bench.compare import compared, regressions
 from bench.environment import ROOT, machine
-from bench.results import SCALE, STORED, Results, ResultsError, load, save
+from bench.results import SCALE, STORED, STORED_GPU, Results, ResultsError, load, save
 from bench.timing import QUICK, THOROUGH
 from bench.units import SECTIONS, Unit, chosen
 
@@ -122,10 +122,11 @@ def compare_files(baseline: Path, new: Path) -> int:
     return compare(load(baseline), load(new))
 
 
-def write_page(stored: Path = STORED, folder: Path = ROOT / "docs") -> int:
+def write_page(folder: Path = ROOT / "docs") -> int:
     """Write docs/performance.md and its pictures from the stored measurements."""
-    results = load(stored)
-    (folder / "performance.md").write_text(page.text(results), encoding="utf-8")
+    results = load(STORED)
+    text = page.text(results, load(STORED_GPU))
+    (folder / "performance.md").write_text(text, encoding="utf-8")
     plot.layers(results, folder / "performance_layers.svg")
     plot.scale(results, folder / "performance_scale.svg")
     return 0

@@ -13,7 +13,8 @@ TEXT = """\
 
 `python -m bench page` writes this page from [results/performance.json](results/performance.json).
 That file is what `python -m bench all --json FILE` wrote; `python -m bench compare FILE` names what
-a later one says has become worse.
+a later one says has become worse. [results/gpu.json](results/gpu.json) is what `python -m bench gpu
+--json FILE` wrote on a machine with a GPU.
 
 A ratio is the time of a layer over the time of the plain layer, which does the same without any
 correction and is the limit. Rivals are what one would otherwise put there. All contenders of a
@@ -86,8 +87,11 @@ corrected and no normaliser.
 
 ## On a GPU
 
-Compiled, at sizes that fill the device. The floor is the time that the matrix products take at the
-speed of the device's best product, or the numbers at the speed of a copy, whichever is longer.
+Compiled, at sizes that fill the device, with TF32 products where numbers are float32. The floor is
+the time that the matrix products take at the speed of a large square product, or the numbers at the
+speed of a copy, whichever is longer.
+
+{gpu_machine}
 
 {gpu}
 
@@ -102,8 +106,8 @@ MOST = 6
 """How many operators of a layer the page shows."""
 
 
-def text(results: Results) -> str:
-    """The page."""
+def text(results: Results, on_gpu: Results) -> str:
+    """The page, of what was measured on a processor and on a GPU."""
     return TEXT.format(
         machine=machine(results),
         limits=report.limits(results),
@@ -114,19 +118,36 @@ def text(results: Results) -> str:
         kept=report.kept(results),
         models=report.timings(report.section(results, MODELS)),
         scale=report.timings(report.section(results, SCALE)),
-        gpu=report.gpu(results),
+        gpu_machine=gpu_machine(on_gpu),
+        gpu=report.gpu(on_gpu),
         pipeline=report.builds(results),
     )
+
+
+def gpu_machine(results: Results) -> str:
+    """On which GPU the measurements were made, and beside what, in words."""
+    devices = ", ".join(dict.fromkeys(chip.device for chip in results.chips.values()))
+    return f"Measured on: {devices}; {software(results)}, {rounds(results)}."
+
+
+def software(results: Results) -> str:
+    """A machine's processor and versions, in words."""
+    facts = results.machine
+    return f"{facts['processor']}, Python {facts['python']}, torch {facts['torch']}"
+
+
+def rounds(results: Results) -> str:
+    """How many rounds a case was given, in words."""
+    found = [row.ratio.rounds for row in results.timings.values()]
+    return f"{min(found)} to {max(found)} rounds a case" if found else "no rounds"
 
 
 def machine(results: Results) -> str:
     """Where the measurements were made, in words."""
     facts = results.machine
-    words = f"{facts['processor']}, Python {facts['python']}, torch {facts['torch']}"
     malloc = ", ".join(f"`{k}={v}`" for k, v in facts.items() if k.startswith("MALLOC"))
-    rounds = [row.ratio.rounds for row in results.timings.values()]
-    often = f"{min(rounds)} to {max(rounds)} rounds a case, " if rounds else ""
-    return f"Measured on: {words}, {facts['threads']} thread, {often}{malloc}."
+    often = f"{facts['threads']} thread, {rounds(results)}"
+    return f"Measured on: {software(results)}, {often}, {malloc}."
 
 
 def summary(results: Results) -> str:

@@ -15,6 +15,8 @@ from bench.timing import Spread
 
 FORMAT = 2
 STORED = ROOT / "docs" / "results" / "performance.json"
+STORED_GPU = STORED.with_name("gpu.json")
+"""What `python -m bench gpu` measures, on a machine of its own."""
 LAYERS, MODELS, SCALE, GPU = "layers", "models", "scale", "gpu"
 
 

@@ -123,9 +123,13 @@ def pipeline_unit(count: int) -> Unit:
 
 
 def gpu_units() -> Iterator[Unit]:
-    """Large layers on a GPU, and what it reaches on its own; nothing where there is none."""
+    """Large layers on a GPU, and what it reaches on its own; nothing where there is none.
+
+    Products of float32 numbers are TF32, as torch has it for convolutions alone.
+    """
     if not torch.cuda.is_available():
         return
+    torch.backends.cuda.matmul.allow_tf32 = True
     for dtype in (FLOAT32, BFLOAT16):
         yield chip_unit(Mode(dtype=dtype, device=CUDA))
     yield from (timed(task, GPU) for task in tasks(FULL, CUDA))
