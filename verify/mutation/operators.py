@@ -10,8 +10,11 @@ goes:
     axis        two neighbours among arguments or items in each other's place; a bound of a slice
                 dropped; a transposed weight; letters of an einsum
     sign        dropped
-    condition   negated, of a branch or a filter
+    condition   negated, of a branch; a filter dropped
     derivative  a value cut off from it
+
+Of two changes one is left out where whatever shows the one shows the other: ``and`` for ``or``
+beside an operand less, the opposite of a comparison that is changed itself.
 
 Left alone is what breaks no meaning but the text: other names, words and attributes, calls or
 arguments left out, statements deleted. Such a file mostly fails at the first call, by torch or
@@ -164,11 +167,7 @@ def comparison(node: ast.Compare, _: Surroundings) -> Iterator[Change]:
 
 
 def boolean(node: ast.BoolOp, _: Surroundings) -> Iterator[Change]:
-    """``and`` ↔ ``or``, and one operand less."""
-    other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
-    kind = f"{operator_name(node.op)} to {operator_name(other)}"
-    first = node.values[1]
-    yield Change(kind, first.lineno, first.col_offset, ast.BoolOp(other, node.values))
+    """One operand less; with two, ``and`` ↔ ``or`` shows wherever either of these does."""
     for k, value in enumerate(node.values):
         rest = [*node.values[:k], *node.values[k + 1 :]]
         new = rest[0] if len(rest) == 1 else ast.BoolOp(node.op, rest)
@@ -220,23 +219,27 @@ def formatted(node: ast.JoinedStr, _: Surroundings) -> Iterator[Change]:
                 yield Change(kind, node.lineno, node.col_offset, ast.JoinedStr(values))
 
 
+def changed_within(test: ast.expr) -> bool:
+    """Whether a condition is changed where it stands, so that its opposite shows no more."""
+    negation = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+    return negation or isinstance(test, ast.Compare | ast.BoolOp)
+
+
 def condition(node: ast.If | ast.IfExp | ast.While, _: Surroundings) -> Iterator[Change]:
     """The opposite condition."""
+    if changed_within(node.test):
+        return
     new = copy.copy(node)
     new.test = ast.UnaryOp(ast.Not(), node.test)
     yield Change("condition negated", node.test.lineno, node.test.col_offset, new)
 
 
 def comprehension(node: ast.comprehension, _: Surroundings) -> Iterator[Change]:
-    """A filter dropped or negated."""
+    """A filter dropped."""
     for k, test in enumerate(node.ifs):
-        for kind, instead in (
-            ("filter dropped", []),
-            ("filter negated", [ast.UnaryOp(ast.Not(), test)]),
-        ):
-            new = copy.copy(node)
-            new.ifs = [*node.ifs[:k], *instead, *node.ifs[k + 1 :]]
-            yield Change(kind, test.lineno, test.col_offset, new)
+        new = copy.copy(node)
+        new.ifs = [*node.ifs[:k], *node.ifs[k + 1 :]]
+        yield Change("filter dropped", test.lineno, test.col_offset, new)
 
 
 def slicing(node: ast.Slice, _: Surroundings) -> Iterator[Change]:

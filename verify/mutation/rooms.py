@@ -20,6 +20,7 @@ import functools
 import importlib
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -87,18 +88,19 @@ class RoomTarget:
         torch.set_num_threads(1)
         self.file = name
         self.text = texts()[name]
-        self.kinds = ("derivation",) if name.startswith("derive/") else ("text", "general")
 
     def prepare(self) -> None:
         """Import and derive what its mutants are judged with."""
         self.module = importlib.import_module(self.file.replace("/", "."))
         self.specs = specs()
-        self.baseline = baseline()
+        self.tests = baseline().tests
         SHORTENED.begin()
         if self.file.startswith("derive/"):
             forget()
+            self.goldens = of_derivations()
         else:
             derive_all()
+            self.goldens = tuple(g for g in baseline().goldens if g.kind != "derivation")
 
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
@@ -108,8 +110,8 @@ class RoomTarget:
         """Who refuses a mutant, and why; changes the imported modules."""
         trees = parsed()
         where = places(self.file, trees, mutant)
-        asked = [g for g in taking(self.baseline.goldens, where, TRIED) if g.kind in self.kinds]
-        tests = taking(self.baseline.tests, where, TRIED_TESTS)
+        asked = taking(self.goldens, where, TRIED)
+        tests = taking(self.tests, where, TRIED_TESTS)
         if not asked and not tests:
             return "", "no spec and no test takes it"
         try:
@@ -144,6 +146,25 @@ def taking(every: Sequence[Taking], where: Places, seconds: float) -> list[Takin
                 break
             found.append(each)
     return found
+
+
+@functools.cache
+def of_derivations() -> tuple[Golden, ...]:
+    """What a mutant of the solver may change: derivations, and texts by what only they take."""
+    found = {g.name: g for g in baseline().goldens if g.kind == "derivation"}
+    texts = [
+        replace(
+            text,
+            seconds=text.seconds + found[text.name].seconds,
+            lines={
+                file: tuple({*lines} - {*found[text.name].lines.get(file, ())})
+                for file, lines in text.lines.items()
+            },
+        )
+        for text in baseline().goldens
+        if text.kind == "text"
+    ]
+    return tuple(sorted([*found.values(), *texts], key=lambda g: g.seconds))
 
 
 @functools.cache

@@ -26,7 +26,6 @@ EXPECTED = {
     ("USub dropped", "-1", "1"),
     ("1 to 0", "1", "0"),
     ("Is to IsNot", "x is None", "x is not None"),
-    ("Or to And", "x is None or dim > LIMIT", "x is None and dim > LIMIT"),
     ("operand dropped", "x is None or dim > LIMIT", "x is None"),
     ("Gt to GtE", "dim > LIMIT", "dim >= LIMIT"),
     ("Gt to LtE", "dim > LIMIT", "dim <= LIMIT"),
@@ -43,6 +42,16 @@ def test_every_kind_of_change_is_made():
     assert found >= EXPECTED
     (detached,) = [m for m in TENSORS.values() if m.kind == "detached"]
     assert detached.after.endswith(".rsqrt().detach()")
+
+
+def test_what_shows_wherever_another_change_does_is_left_out():
+    """The opposite of what is changed itself, and ``or`` for ``and`` beside an operand less."""
+    for test in ("a == b", "not a", "a and b"):
+        for text in (f"if {test}:\n    c()", f"d = [x for x in y if {test}]"):
+            kinds = {m.kind for m in mutants(text)}
+            assert kinds - {"filter dropped"}
+            assert not kinds & {"condition negated", "And to Or"}
+    assert {m.kind for m in mutants("if a:\n    c()")} == {"condition negated"}
 
 
 def test_words_and_annotations_are_left_alone():
