@@ -87,19 +87,19 @@ def target(monkeypatch):
 
 
 def negated(target):
-    (found,) = [m for m in target.mutants() if m.after == "if not e in self.cache"]
+    (found,) = [m for m in target.mutants() if m.after == "e not in self.cache"]
     return found
 
 
 def test_a_spec_gives_a_broken_lowering_away_and_not_the_unbroken_one(target):
-    for golden in target.baseline.goldens:
+    for golden in target.goldens:
         assert rooms.compared(golden, target.specs["Scale"][0]) == ("", "")
     ((killer, _),) = judged(target.judge, [negated(target)], 30.0)
     assert killer == "raises"
 
 
 def test_another_text_is_drift_where_it_is_right(target):
-    golden = target.baseline.goldens[0]
+    golden = target.goldens[0]
     other = replace(golden, outcome=golden.outcome + "\n")
     spec = target.specs["Scale"][0]
     assert rooms.compared(other, spec)[0] == "drift"
@@ -107,5 +107,19 @@ def test_another_text_is_drift_where_it_is_right(target):
 
 
 def test_what_nothing_takes_survives_without_being_run(target):
-    target.baseline = Baseline((), ())
+    target.goldens = ()
     assert target.judge(negated(target)) == ("", "no spec and no test takes it")
+
+
+def test_the_solver_is_asked_by_texts_of_what_only_they_take(monkeypatch):
+    """Derivations first where both take a line; a text costs its derivation too."""
+    kinds = {
+        "derivation": (3.0, {"derive/a": (1, 2)}),
+        "text": (0.5, {"derive/a": (1, 2, 3), "codegen/b": (7,)}),
+        "general": (0.1, {"derive/a": (9,)}),
+    }
+    goldens = tuple(Golden("S", k, True, "", s, lines) for k, (s, lines) in kinds.items())
+    monkeypatch.setattr(rooms, "baseline", lambda: Baseline(goldens, ()))
+    found = rooms.of_derivations.__wrapped__()
+    assert [(g.kind, g.seconds) for g in found] == [("derivation", 3.0), ("text", 3.5)]
+    assert found[1].lines == {"derive/a": (3,), "codegen/b": (7,)}
