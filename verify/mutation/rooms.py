@@ -58,8 +58,8 @@ TRIED = 6.0
 """Seconds of specs, without a change, that are tried on one mutant, cheapest first."""
 TRIED_TESTS = 5.0
 """The same for tests."""
-VERIFIED = 2
-"""How many specs are verified by all stages."""
+ENOUGH = 2
+"""Of how many specs another outcome is accepted before none is asked any more, but the stages."""
 INSTANCES = 2
 DERIVE = """
     update squares structure corrections correction roots extended certify input_map fractions
@@ -125,11 +125,13 @@ class RoomTarget:
                 return killer, said
             if said:
                 changed.setdefault(golden.name, said)
+            if len(changed) == ENOUGH:
+                break
         SHORTENED.end()
         failed = failing([test.name for test in tests]) if tests else ""
         if failed:
             return "tests", failed
-        for name in [*changed][:VERIFIED]:
+        for name in changed:
             refusal = verified(self.specs[name][0])
             if refusal:
                 return "verification", f"{name}: {refusal}"
