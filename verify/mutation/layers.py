@@ -16,7 +16,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from verify.contracts.stage import contracts_stage
 from verify.declared import declared_stage
 from verify.gradients import gradients_stage
 from verify.lowering import lowering_stage
+from verify.mutation.isolation import IsolationError, judged
 from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
 from verify.mutation.reading import Reading, reaching, statement
@@ -106,9 +107,23 @@ class LayerTarget:
         self.tree = ast.parse(self.source.text)
 
     def prepare(self) -> None:
-        """Read the unbroken file, and derive all that does not depend on the text."""
+        """Read the unbroken file, and derive all that does not depend on the text.
+
+        Raises:
+            IsolationError: If anything refuses the unbroken file, whose refusals then mean nothing.
+        """
         assert self.reading.places, "a layer is read somewhere"
         assert self.settings.general, "every layer has a general lowering"
+        if self.unbroken:
+            raise IsolationError(f"{self.file} is refused without a mutant: {self.unbroken}")
+
+    @functools.cached_property
+    def unbroken(self) -> str:
+        """What refuses the unbroken text, laid out like a mutant, and why; nothing should."""
+        _ = self.wrong  # known here once, and not in every fork anew
+        text = ast.unparse(self.tree)
+        (found,) = judged(lambda text: asdict(self.judge_text(text)), [text], self.seconds)
+        return "no answer" if found is None else f"{found['killer']} {found['detail']}".strip()
 
     @functools.cached_property
     def subjects(self) -> tuple[Subject, ...]:
@@ -130,6 +145,17 @@ class LayerTarget:
         """The instances of the numeric stage for every class and choice of parameters."""
         return {
             s.key: list(cases(s, self.settings, Record("numeric", s.name))) for s in self.subjects
+        }
+
+    @functools.cached_property
+    def wrong(self) -> dict[Any, set[str]]:
+        """The patterns of input at which the unbroken classes are wrong, by key and format."""
+        if self.stem not in accuracy_table.SPECS:
+            return {}
+        return {
+            (s.key, format): set(wrong_for(s, format))
+            for s in accuracy_table.judged(self.subjects)
+            for format in WORST
         }
 
     @property
@@ -235,16 +261,22 @@ def staged(name: str, target: LayerTarget, broken: Broken) -> Iterator[StageResu
 
 
 def accuracy(target: LayerTarget, broken: Broken) -> Found:
-    """The errors in units of the last place, against arithmetic of 256 bits."""
-    if target.stem not in accuracy_table.SPECS:
-        return Found()
-    for subject in accuracy_table.judged(broken.subjects):
+    """The errors in units of the last place, against arithmetic of 256 bits.
+
+    What the unbroken layer is wrong for too, as the table of accuracy says, refuses nothing.
+    """
+    for subject in accuracy_table.judged(broken.subjects) if target.wrong else ():
         for format in WORST:
-            count, errors = measure(subject, format)
-            row = accuracy_table.Row(subject.name, format, bound(count, format), tuple(errors))
-            if row.wrong:
-                return Found("accuracy", f"{subject.name} in {format} is wrong for {row.wrong}")
+            wrong = set(wrong_for(subject, format)) - target.wrong[subject.key, format]
+            if wrong:
+                return Found("accuracy", f"{subject.name} in {format} is wrong for {sorted(wrong)}")
     return Found()
+
+
+def wrong_for(subject: Subject, format: str) -> tuple[str, ...]:
+    """The patterns of input at which a layer is wrong in a format."""
+    count, errors = measure(subject, format)
+    return accuracy_table.Row(subject.name, format, bound(count, format), tuple(errors)).wrong
 
 
 def suite(target: LayerTarget, broken: Broken) -> Found:

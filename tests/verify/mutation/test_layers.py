@@ -5,6 +5,7 @@ import pytest
 from tests.support import SPEC_FILES
 from verify.mutation import layers
 from verify.mutation.campaign import Plan, run
+from verify.mutation.isolation import IsolationError
 from verify.mutation.layers import LayerTarget
 
 
@@ -31,3 +32,20 @@ def test_the_text_itself_is_accepted_and_a_broken_one_is_not(monkeypatch):
     assert target.judge_text(target.text).killer == ""
     assert target.judge_text("import os\n" + target.text).killer == "gate"
     assert target.judge_text(target.text.replace("torch.rsqrt", "torch.sqrt")).killer == "emitted"
+
+
+def test_what_the_unbroken_layer_is_wrong_for_refuses_no_mutant(monkeypatch):
+    """A window's squares overflow in float32, as documented; that is no verdict on a mutant."""
+    monkeypatch.setattr(layers, "KILLERS", (layers.accuracy,))
+    monkeypatch.setattr(layers, "WORST", ("bfloat16",))
+    target = Forward("depthwise_conv1d")
+    assert all(target.wrong.values())
+    assert target.unbroken == ""
+    monkeypatch.setattr(target, "wrong", {key: set() for key in target.wrong})
+    assert target.judge_text(target.text).killer == "accuracy"
+
+
+def test_a_campaign_fails_where_the_unbroken_file_is_refused(monkeypatch):
+    monkeypatch.setattr(layers, "KILLERS", (lambda *_: layers.Found("tests", "as always"),))
+    with pytest.raises(IsolationError, match="scale is refused without a mutant: tests as always"):
+        Forward("scale").prepare()
