@@ -15,6 +15,7 @@ from verify.emitted_reference import ExactLayer
 from verify.emitted_syntax import fraction
 from verify.exact_array import Exact, Whole, constant
 from verify.exact_table import Device, Kind
+from verify.fitting import NOTHING_IS_ONE
 from verify.instances import Instance, Limits, sample_one
 from verify.layout import output_tensor, to_storage
 from verify.residues import Residues
@@ -27,9 +28,12 @@ DTYPES = {
     "zero inputs": "float16",
     "equal sizes": "float16",
     "one site": "float32",
+    NOTHING_IS_ONE: "float32",
 }
 KINDS = tuple(DTYPES)
 LIMITS = Limits(kernel=20_000, outputs=8, parameters=32, sites=3)
+LARGE = Limits(kernel=10**9, outputs=64, parameters=256, sites=16)
+"""Where nothing is 1: what only some of several groups, channels or positions show."""
 
 
 def has_exponents(program: Program) -> bool:
@@ -53,7 +57,12 @@ class LayerPlace(Place):
         super().__init__()
         self.subject = subject
         self.instance: Instance = sample_one(
-            subject.derivation, index, seed, attempt, kinds=KINDS, limits=LIMITS
+            subject.derivation,
+            index,
+            seed,
+            attempt,
+            kinds=KINDS,
+            limits=LARGE if KINDS[index] == NOTHING_IS_ONE else LIMITS,
         )
         self.generic = self.instance.generic
 

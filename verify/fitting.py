@@ -17,6 +17,8 @@ from derive.points import complete_sizes
 from derive.program import Program
 
 T = TypeVar("T")
+NOTHING_IS_ONE = "nothing is 1"
+"""The kind of instances whose sizes are all above 1, where the formulas in [sizes] allow that."""
 
 
 class Source(Protocol):
@@ -30,8 +32,12 @@ class Source(Protocol):
 
 
 def draw_hyperparameters(program: Program, source: Source, kind: str) -> dict[str, Any]:
-    """Values near defaults: 1..3 for at least 1, 0..2 for 0, reals up to a half off."""
+    """Values near defaults: 1..3 for at least 1, 0..2 for 0, reals up to a half off.
+
+    Where nothing is to be 1, integers are above their least value instead.
+    """
     values: dict[str, Any] = {}
+    more = int(kind == NOTHING_IS_ONE)
 
     def vary(value: float) -> float:
         if kind in ("defaults", "many sites"):
@@ -39,8 +45,8 @@ def draw_hyperparameters(program: Program, source: Source, kind: str) -> dict[st
         if isinstance(value, float):
             return value * (1 + source.integer(-4, 4) / 8)
         if value >= 1:
-            return source.integer(1, 3)
-        return source.integer(value, value + 2)
+            return source.integer(1 + more, 3)
+        return source.integer(value + more, value + 2)
 
     for name, value in program.spec.hyperparameters.items():
         if isinstance(value, tuple):
@@ -66,6 +72,7 @@ class SizeDraw:
         """Draw the free choices."""
         self.program = program
         self.excess = excess
+        self.lowest = 2 if kind == NOTHING_IS_ONE else 1
         self.hyper = draw_hyperparameters(program, source, kind)
         self.composed = {
             tree.arguments[0].name: tree
@@ -91,6 +98,8 @@ class SizeDraw:
                 value = equal if kind == "equal sizes" or key not in site else 1
             elif kind in ("defaults", "many sites"):
                 value = max(value, 2)
+            elif kind == NOTHING_IS_ONE:
+                value = 2 if key in site else equal
             if kind == "many sites" and key in site:
                 value += 3
             self.free[key] = value
@@ -125,7 +134,7 @@ class SizeDraw:
         return max(evaluate_size(tree, known, symbols), 1)
 
     def fitting(self) -> tuple[dict[str, int], dict[str, Any]]:
-        """Change choices until computed sizes are at least 1 and nothing is too large.
+        """Change choices until computed sizes are large enough and nothing is too large.
 
         Raises:
             DerivationError: If no sizes fit.
@@ -134,9 +143,12 @@ class SizeDraw:
             found = self.resolve()
             if found is None:
                 break
-            if any(v < 1 for v in found[0].values()):
-                if not self.mend():
+            if any(v < self.lowest for v in found[0].values()):
+                if self.mend():
+                    continue
+                if self.lowest == 1:
                     break
+                self.lowest = 1
             elif self.excess(found[0]) == 0:
                 return found
             elif not self.shrink():
@@ -144,12 +156,13 @@ class SizeDraw:
         raise DerivationError("no sizes fit the formulas in [sizes] and the limits of an instance")
 
     def deficit(self) -> float:
-        """How far computed sizes are below 1; infinite if choices do not fit together."""
+        """How far computed sizes are too small; infinite if choices do not fit together."""
         found = self.resolve()
-        return math.inf if found is None else sum(max(0, 1 - v) for v in found[0].values())
+        lowest = self.lowest
+        return math.inf if found is None else sum(max(0, lowest - v) for v in found[0].values())
 
     def mend(self) -> bool:
-        """The smallest change of what computed sizes depend on that brings them nearer to 1.
+        """The smallest change of what computed sizes depend on that makes them less too small.
 
         A quotient rounds, so that a change by 1 may change nothing.
         """
@@ -198,7 +211,7 @@ class SizeDraw:
     def excess_now(self) -> float:
         """How far the choices are beyond the limits; infinite if they do not fit together."""
         found = self.resolve()
-        if found is None or any(v < 1 for v in found[0].values()):
+        if found is None or any(v < self.lowest for v in found[0].values()):
             return math.inf
         return self.excess(found[0])
 
