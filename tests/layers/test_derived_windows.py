@@ -8,7 +8,7 @@ from torch.func import functional_call, grad, jacrev, vmap
 
 from codegen import generate
 from tests.codegen.specs import spec
-from tests.layers.test_derived import CLOSE, Kept, gradients, module_of, plainly
+from tests.layers.test_derived import CLOSE, DERIVED, Kept, double, gradients, module_of, plainly
 from truestep import (
     AffineLikeConvTranspose2d,
     NormLikePatchNormConv2d,
@@ -35,6 +35,7 @@ STEPS = {
 }
 every_step = pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 CONVOLUTIONS = (PatchNormConv2d, NormLikePatchNormConv2d)
+WINDOWS = [case for case in DERIVED if "Conv" in case.name]
 
 
 def layer_of(cls, steps):
@@ -109,11 +110,20 @@ def test_a_wrong_spread_would_differ(monkeypatch):
     assert not torch.allclose(right, wrong)
 
 
-def test_without_a_leading_axis_plain_operations_run():
-    layer, x = layer_of(PatchNormConv2d, {"groups": 2}), image(4, 8, 9)
-    z = layer(x)
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_without_a_leading_axis_plain_operations_run(case):
+    layer, (x,) = double(case)
+    z, samples = layer(x[0]), layer(x)
     assert "Function" not in z.grad_fn.name()
-    torch.testing.assert_close(z, layer(x[None])[0], **CLOSE)
+    assert "Function" in samples.grad_fn.name()
+    torch.testing.assert_close(z, samples[0], **CLOSE)
+
+
+@pytest.mark.parametrize("case", WINDOWS, ids=str)
+def test_only_depthwise_convolutions_compile_the_derived_pass(case, monkeypatch):
+    layer, (x,) = double(case)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert ("Function" in layer(x).grad_fn.name()) is ("Depthwise" in case.name)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

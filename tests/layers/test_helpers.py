@@ -153,6 +153,7 @@ def test_who_takes_the_derived_gradient(layer, monkeypatch):
         for exporting in (True, False):
             patch.setattr(torch.compiler, "is_exporting", lambda e=exporting: e)
             assert layer._takes_derived(x) is not exporting
+            assert layer._takes_derived(x, compiled=False) is False
     for transformed in (True, False):
         monkeypatch.setattr(layer, "_is_transformed", lambda t=transformed: t)
         assert layer._takes_derived(x) is not transformed

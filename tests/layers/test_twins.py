@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from tests.layers.cases import (
+    ALL,
     BILINEAR,
     CONVOLUTIONS,
     LINEAR,
@@ -33,6 +34,14 @@ def test_initial_values_are_the_twins(case):
     module, twin = case.build(), case.build_twin()
     for name, value in twin.named_parameters():
         torch.testing.assert_close(getattr(module, name), value, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("case", ALL, ids=str)
+def test_a_fan_in_of_one_gives_values_up_to_one(case):
+    torch.manual_seed(0)
+    module = case.cls(*(1 for _ in case.args))
+    drawn = [module.reset_parameters() or next(module.parameters()).item() for _ in range(40)]
+    assert 0.75 < max(map(abs, drawn)) <= 1
 
 
 @every_twin
@@ -74,8 +83,13 @@ def test_unbatched_input(case):
 @pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
 def test_padding_modes(case, mode, bias):
     module, twin = pair(case, padding_mode=mode, bias=bias)
-    inputs = case.inputs(torch.float64)
-    torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
+    (x,) = case.inputs(torch.float64)
+    x.requires_grad_()
+    ours, theirs = module(x), expected(module, twin, (x,))
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+    upstream = torch.randn_like(ours)
+    found, wanted = (torch.autograd.grad(z, x, upstream)[0] for z in (ours, theirs))
+    torch.testing.assert_close(found, wanted, **CLOSE)
 
 
 @every_convolution

@@ -45,7 +45,7 @@ class Equivalent:
 
 EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
-        "layers/.* (_energy|_times|_single)",
+        "layers/.* (_energy|_times|_times_plus|_single)",
         "items swapped",
         r"\(torch\.b?float\d\d, torch\.b?float\d\d\)",
         "the order of what a number's type is looked up in means nothing",
@@ -53,7 +53,7 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
         "layers/.*",
         "arguments swapped",
-        r"torch\.addcmul\((\w+), (.+), (.+), value=-1\)  →  .*\(\1, \3, \2, value=-1\)$",
+        r"(torch\.addcmul\(.+, |h\.addcmul_\()([^,]+), ([^,]+)(, value=.+)?\)  →  \1\3, \2(, .+)?\)$",
         "two factors of a product in the other order",
     ),
     Equivalent(

@@ -10,7 +10,14 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("truestep", "truestep.layers")
-FILES = ("test_helpers", "test_twins", "test_numerics", "test_transforms")
+FILES = (
+    "test_helpers",
+    "test_twins",
+    "test_numerics",
+    "test_transforms",
+    "test_derived",
+    "test_derived_windows",
+)
 ROOM_TESTS = {
     "derive": (
         "test_certificate",
