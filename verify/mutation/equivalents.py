@@ -53,7 +53,7 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
     Equivalent(
         "layers/.*",
         "arguments swapped",
-        r"(torch\.addcmul\(.+, |h\.addcmul_\()([^,]+), ([^,]+)(, value=.+)?\)  →  \1\3, \2(, .+)?\)$",
+        r"(torch\.addcmul\(.+, |h\.addcmul_\()([^,]+), ([^,]+)(, .+)?\)  →  \1\3, \2(, .+)?\)$",
         "two factors of a product in the other order",
     ),
     Equivalent(
