@@ -113,14 +113,14 @@ class Differentiator:
 
     def of_softmax(self, e: Softmax) -> Expr:
         """a_u (s_u' - Σ_v a_v s_v') for a = softmax(s); a is read off its line if it has one."""
-        at = e.args[2]
-        bound = e.letters[0].fresh()
+        score, summed, at = e.args
+        bound = summed.fresh()
         if e == self.line.value and isinstance(at, Letter):
             value = Read(Symbol(self.line.target), *self.line.letters)
         else:
             value = e
-        inner = substitute(self.of(e.body), {e.letters[0]: bound})
-        there = substitute(value, {at: bound}) if value is not e else Softmax(*e.args[:2], bound)
+        inner = substitute(self.of(score), {summed: bound})
+        there = substitute(value, {at: bound}) if value is not e else Softmax(score, summed, bound)
         return value * (substitute(inner, {bound: at}) - Contraction(there * inner, bound))
 
     def of_read(self, e: Read) -> Expr:
@@ -128,8 +128,7 @@ class Differentiator:
         if e.tensor == self.parameter.name:
             return Mul(*(Delta(i - m) for i, m in zip(e.indices, self.element, strict=True)))
         line = self.program.line(e.tensor)
-        if line is None:
-            return Integer(0)
+        assert line is not None, "what depends on the parameter and is not it is a line"
         return substitute(
             self.of_line[line.target], dict(zip(line.letters, e.indices, strict=True))
         )
@@ -152,10 +151,10 @@ def sum_softmax(program: Program, expression: Expr) -> Expr:
         return expression
     ones = {}
     for total in expression.atoms(Contraction):
-        if isinstance(total.body, Read) and len(total.letters) == 1 and total.body.tensor in axes:
-            places = [k for k, i in enumerate(total.body.indices) if i.has(total.letters[0])]
-            index = total.body.indices[axes[total.body.tensor]]
-            if index == total.letters[0] and places == [axes[total.body.tensor]]:
+        read = total.body
+        if isinstance(read, Read) and read.tensor in axes:
+            u = read.indices[axes[read.tensor]]
+            if total.letters == (u,) and [i for i in read.indices if i.has(u)] == [u]:
                 ones[total] = Integer(1)
     return expand(substitute(expression, ones)) if ones else expression
 

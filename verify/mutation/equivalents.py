@@ -93,6 +93,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "SymPy is asked to expand more often; where nothing multiplies out, nothing changes",
     ),
     Equivalent(
+        r"derive/update Differentiator\.of_read",
+        "arguments swapped",
+        r"zip\(e\.indices, self\.element, strict=True\)  →  zip\(self\.element, e\.indices, ",
+        "δ(m - i) is δ(i - m): a bracket gives its difference the one sign of the two",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",

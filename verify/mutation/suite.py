@@ -27,6 +27,7 @@ ROOM_TESTS = {
         "test_powers",
         "test_stages",
         "test_sums",
+        "test_update_parts",
     ),
     "codegen": ("test_attention", "test_coefficients", "test_layer", "test_lowering", "test_write"),
 }
