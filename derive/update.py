@@ -112,10 +112,14 @@ class Differentiator:
         raise DerivationError(f"no rule for the derivative of {type(e).__name__}")
 
     def of_softmax(self, e: Softmax) -> Expr:
-        """a_u (s_u' - Σ_v a_v s_v') for a = softmax(s); a is read off its line if it has one."""
+        """a_u (s_u' - Σ_v a_v s_v') for a = softmax(s); a is read off its line if it has one.
+
+        The output is no line to read from: gauges are computed before it.
+        """
         score, summed, at = e.args
         bound = summed.fresh()
-        if e == self.line.value and isinstance(at, Letter):
+        own = e == self.line.value and self.line is not self.program.output
+        if own and isinstance(at, Letter):
             value = Read(Symbol(self.line.target), *self.line.letters)
         else:
             value = e
@@ -165,8 +169,11 @@ def prime(expression: Expr, letters: tuple[Letter, ...]) -> Expr:
 
 
 def definitions(program: Program) -> dict[str, tuple[tuple[Letter, ...], Expr]]:
-    """Every intermediate's letters and value, for :func:`derive.normal.inline`."""
-    return {line.target: (line.letters, line.value) for line in program.lines[:-1]}
+    """Every line's letters and value, for :func:`derive.normal.inline`.
+
+    The output's too: with a factor behind it, it is read like the others.
+    """
+    return {line.target: (line.letters, line.value) for line in program.lines}
 
 
 def derive_update(program: Program) -> Update:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sympy import Integer, Symbol
 
-from derive import LayerSpec
+from derive import LayerSpec, derive
 from derive.nodes import Contraction, Letter, Read, Softmax, reads
 from derive.normal import inline
 from derive.points import with_lines
@@ -133,11 +133,11 @@ def test_a_softmax_sums_to_one_along_its_whole_axis_only(expression, found, draw
 SQUARED = "y[n, i] = W[i, j]*x[n, j]\nz[n, i] = y[n, i]**2 + b[i]"
 
 
-def test_definitions_write_out_every_intermediate_and_not_the_output(draw):
+def test_definitions_write_out_every_line(draw):
     point = draw(own(SQUARED))
     program = point.program
     known = definitions(program)
-    assert set(known) == {name for name, t in program.tensors.items() if t.kind == "intermediate"}
+    assert set(known) == {line.target for line in program.lines}
     read = Read(Symbol("y"), *program.output.letters)
     written = inline(read, known)
     assert {r.tensor for r in reads(written)} == {"W", "x"}
@@ -164,3 +164,11 @@ def test_unknowns_are_shown_by_the_names_they_are_solved_for(ansatz, derivations
     correction = derivations("linear")[frozenset()].correction(ansatz)
     shown = set(re.findall(r"(\w)\(s\)", correction.unknown))
     assert shown == {s.name for s in correction.equation.atoms(Symbol)} & set("λμν")
+
+
+def test_an_output_that_is_a_softmax_is_corrected_without_being_read():
+    """Its gauge is computed before it."""
+    derivation = derive(own("z[n, i] = softmax[n](W[i]*x[n] + b[i]*x[n]**2)"))
+    (found,) = (c for c in derivation.corrections if c.applies)
+    assert (found.ansatz, found.exactness) == ("unit gauge", "frozen")
+    assert {r.tensor for r in reads(found.gauge)} == {"W", "b", "x"}
