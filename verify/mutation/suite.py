@@ -14,6 +14,7 @@ FILES = ("test_helpers", "test_twins", "test_numerics", "test_transforms")
 ROOM_TESTS = {
     "derive": (
         "test_certificate",
+        "test_certify_parts",
         "test_corrections",
         "test_kernels",
         "test_known_answers",
