@@ -30,7 +30,7 @@ def cancel(expression: Expr) -> Expr:
             return node
         if isinstance(node, Add | Mul):
             return node.func(*(hide(a) for a in node.args))
-        if isinstance(node, Pow) and node.exp.is_Rational:
+        if isinstance(node, Pow):
             return Pow(hide(node.base), node.exp)
         if node not in atoms:
             assumptions = {"real": True}
@@ -53,7 +53,7 @@ def cancel(expression: Expr) -> Expr:
 def apart(expression: Expr) -> Expr:
     """exp(a + b) as exp(a) exp(b): SymPy does not see that exp(a + b) exp(-a - b) is 1."""
     if isinstance(expression, sympy.exp):
-        return Mul(*(sympy.exp(t) for t in Add.make_args(expression.args[0])))
+        return Mul(*(sympy.exp(t) for t in Add.make_args(expression.exp)))
     if isinstance(expression, Add | Mul | Pow):
         return expression.func(*(apart(a) for a in expression.args))
     return expression

@@ -206,6 +206,10 @@ class TestFractions:
                 (sqrt(A**2 * P + A**2) + sqrt(A**2 * Q + A**2)) / sqrt(A**2 * R + A**2),
                 (sqrt(P + 1) + sqrt(Q + 1)) / sqrt(R + 1),
             ),
+            (
+                (sqrt(A**2 * B**2 + A**2) * sqrt(A**2 * C**2 + A**2) + A**2) / (A**2 + A**2 * D),
+                (sqrt(B**2 + 1) * sqrt(C**2 + 1) + 1) / (1 + D),
+            ),
         ],
     )
     def test_common_factors_cancel(self, expression, wanted):
@@ -213,7 +217,7 @@ class TestFractions:
         assert (found - wanted).expand() == 0
         assert found != expression
         for value in (-3, 5):
-            numbers = {A: value, B: 5, C: 7}
+            numbers = {A: value, B: 5, C: 7, D: 11}
             assert abs((found - expression).xreplace(numbers).evalf()) < 1e-12
 
     @pytest.mark.parametrize("expression", [A * (A + B), (A + B) ** 2, A**2 * (B + 1) - A**2])
