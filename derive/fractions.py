@@ -9,7 +9,6 @@ import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
 from derive.budget import check_fraction, check_time
-from derive.nodes import Letter
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -46,7 +45,6 @@ def cancel(expression: Expr) -> Expr:
         Add.make_args(bottom)
     ):
         top, bottom = sympy.expand(-top), sympy.expand(-bottom)
-    # Letters stay letters: only our dummies are put back.
     return (top / bottom).xreplace({v: k for k, v in atoms.items()})
 
 
@@ -87,9 +85,9 @@ def factored(expression: Expr) -> Expr:
             return node.func(*(hide(a) for a in node.args))
         if isinstance(node, Pow) and node.exp.is_Integer:
             return Pow(hide(node.base), node.exp)
-        if node.is_number or (node.is_Symbol and not isinstance(node, Letter)):
+        if node.is_number or node.is_Symbol:
             return node
-        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}", real=True))
+        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}"))
 
     hidden = hide(expression)
     if len(atoms) > 8:

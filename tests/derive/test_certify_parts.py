@@ -254,3 +254,8 @@ class TestFractions:
         root = sqrt(Add(*(Read(Symbol(f"t{k}"), J) for k in range(9))))
         assert factored(A * root + A * B * root) == A * (B + 1) * root
         assert factored(A * root**2 + A * B * root**2).is_Add
+
+    @pytest.mark.parametrize(("atoms", "short"), [(8, True), (9, False)])
+    def test_what_has_many_atoms_is_not_factored(self, atoms, short):
+        terms = [A * Read(Symbol(f"t{k}"), J) for k in range(atoms - 1)]
+        assert factored(Add(*terms)).is_Mul is short
