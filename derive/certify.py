@@ -105,7 +105,7 @@ class Certifier:
         names = float_inputs(program)
         whole = inline(corrected, definitions(program))
         invariant = unchanged_by_scale(program, whole, names)
-        smooth = self.smooth_at_zero(inline(1 / gauge, definitions(program)), names)
+        smooth = self.smooth_at_zero(inline(gauge, definitions(program)), names)
         return SideConditions(
             invariant,
             bool(smooth),
@@ -113,11 +113,11 @@ class Certifier:
             1 if invariant and names else 0,
         )
 
-    def smooth_at_zero(self, inverse: Expr, names: tuple[str, ...]) -> bool:
-        """Whether 1/gauge is a finite number other than 0 where all inputs are 0."""
+    def smooth_at_zero(self, gauge: Expr, names: tuple[str, ...]) -> bool:
+        """Whether the gauge is a finite number other than 0 where all inputs are 0."""
         undefined = (sympy.zoo, sympy.nan, sympy.oo)
-        at_zero = at_zero_input(inverse, names)
+        at_zero = at_zero_input(gauge, names)
         if at_zero.has(*undefined):
             # 0/0 may be a removable singularity.
-            at_zero = at_zero_input(cancel(normal(inverse)), names)
+            at_zero = at_zero_input(cancel(normal(gauge)), names)
         return at_zero != 0 and not at_zero.has(*undefined)

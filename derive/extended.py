@@ -16,14 +16,14 @@ from derive.update import definitions
 def with_line(
     program: Program, name: str, letters: tuple[Letter, ...], value: Expr, output: Expr
 ) -> Program:
-    """The program with a gauge line (or, for ``value=None``, a gauge input) and a new output."""
+    """The program with a gauge line and a new output."""
     tensors = dict(program.tensors)
     tensors[name] = Tensor(name, "intermediate", tuple((x,) for x in letters))
     tensors["z̃"] = Tensor("z̃", "output", tuple((x,) for x in program.output.letters))
     lines = (
         *program.lines,
-        Line(name, letters, value, 0),
-        Line("z̃", program.output.letters, output, 0),
+        Line(name, letters, value),
+        Line("z̃", program.output.letters, output),
     )
     return replace(program, tensors=MappingProxyType(tensors), lines=lines)
 
@@ -33,14 +33,14 @@ def scaled(program: Program, factor: Expr) -> Program:
     z = Read(Symbol(program.output.target), *program.output.letters)
     tensors = dict(program.tensors)
     tensors["z̃"] = Tensor("z̃", "output", tuple((x,) for x in program.output.letters))
-    lines = (*program.lines, Line("z̃", program.output.letters, factor * z, 0))
+    lines = (*program.lines, Line("z̃", program.output.letters, factor * z))
     return replace(program, tensors=MappingProxyType(tensors), lines=lines)
 
 
 def rescaled_inputs(program: Program, factor: Expr, names: tuple[str, ...]) -> Program:
     """z(factor · x) as one line; ``factor`` may hold the output's letters."""
     value = scale_reads(inline(program.output.value, definitions(program)), factor, names)
-    line = Line(program.output.target, program.output.letters, value, 0)
+    line = Line(program.output.target, program.output.letters, value)
     return replace(program, lines=(line,))
 
 
@@ -48,7 +48,7 @@ def scale_reads(expression: Expr, factor: Expr, names: tuple[str, ...]) -> Expr:
     """Every read of the named tensors times ``factor``, binders renamed apart from it."""
     if isinstance(expression, Read):
         return factor * expression if expression.tensor in names else expression
-    if not expression.args or expression.is_Symbol:
+    if not expression.args:
         return expression
     if isinstance(expression, BINDERS):
         fresh = {x: x.fresh() for x in expression.letters}

@@ -9,7 +9,6 @@ import sympy
 from sympy import Add, Expr, Mul, Pow, Symbol
 
 from derive.budget import check_fraction, check_time
-from derive.nodes import Letter
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -30,7 +29,7 @@ def cancel(expression: Expr) -> Expr:
             return node
         if isinstance(node, Add | Mul):
             return node.func(*(hide(a) for a in node.args))
-        if isinstance(node, Pow) and node.exp.is_Rational:
+        if isinstance(node, Pow):
             return Pow(hide(node.base), node.exp)
         if node not in atoms:
             assumptions = {"real": True}
@@ -46,14 +45,13 @@ def cancel(expression: Expr) -> Expr:
         Add.make_args(bottom)
     ):
         top, bottom = sympy.expand(-top), sympy.expand(-bottom)
-    # Letters stay letters: only our dummies are put back.
     return (top / bottom).xreplace({v: k for k, v in atoms.items()})
 
 
 def apart(expression: Expr) -> Expr:
     """exp(a + b) as exp(a) exp(b): SymPy does not see that exp(a + b) exp(-a - b) is 1."""
     if isinstance(expression, sympy.exp):
-        return Mul(*(sympy.exp(t) for t in Add.make_args(expression.args[0])))
+        return Mul(*(sympy.exp(t) for t in Add.make_args(expression.exp)))
     if isinstance(expression, Add | Mul | Pow):
         return expression.func(*(apart(a) for a in expression.args))
     return expression
@@ -87,9 +85,9 @@ def factored(expression: Expr) -> Expr:
             return node.func(*(hide(a) for a in node.args))
         if isinstance(node, Pow) and node.exp.is_Integer:
             return Pow(hide(node.base), node.exp)
-        if node.is_number or (node.is_Symbol and not isinstance(node, Letter)):
+        if node.is_number or node.is_Symbol:
             return node
-        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}", real=True))
+        return atoms.setdefault(node, sympy.Dummy(f"a{len(atoms)}"))
 
     hidden = hide(expression)
     if len(atoms) > 8:

@@ -150,8 +150,8 @@ class InputMapSolver(Certifier):
         tensors[MU] = Tensor(MU, "intermediate", tuple((x,) for x in letters))
         full = inline(gauge, definitions(program))
         lines = (
-            Line(MU, letters, full, 0),
-            Line(program.output.target, program.output.letters, value, 0),
+            Line(MU, letters, full),
+            Line(program.output.target, program.output.letters, value),
         )
         return replace(program, tensors=MappingProxyType(tensors), lines=lines)
 

@@ -45,7 +45,6 @@ class Line:
     target: str
     letters: tuple[Letter, ...]
     value: Expr
-    number: int
 
 
 @dataclass(frozen=True)

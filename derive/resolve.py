@@ -300,7 +300,7 @@ class _Resolver:
         letters = tuple(self.lowering.letter(x) for axis in statement.axes for x in axis)
         value = self.lowering.expression(statement.value)
         self.number = None
-        return Line(statement.target, letters, value, statement.number)
+        return Line(statement.target, letters, value)
 
     # -------------------------------------------------------------- result
     def assemble(

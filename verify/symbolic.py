@@ -54,8 +54,8 @@ def corrected_program(
     tensors[OUTPUT] = Tensor(OUTPUT, "output", tuple((x,) for x in letters))
     lines = program.lines[:-1]
     if not depends_on_parameters(program, correction.gauge):
-        lines = (*lines, Line(name, used, correction.gauge, 0))
-    lines = (*lines, Line(OUTPUT, letters, value, 0))
+        lines = (*lines, Line(name, used, correction.gauge))
+    lines = (*lines, Line(OUTPUT, letters, value))
     corrected = replace(program, tensors=MappingProxyType(tensors), lines=lines)
     return corrected, {**definitions(program), name: (used, correction.gauge)}
 

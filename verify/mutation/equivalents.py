@@ -81,6 +81,18 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "where several sizes are divided by one number, the first division refuses what is below 1",
     ),
     Equivalent(
+        r"derive/certify Certifier\.(expressed|must_be)",
+        "arguments swapped",
+        r"self\.equal\((\w+), (\w+)\)  →  self\.equal\(\2, \1\)$",
+        "two expressions agree or not, whichever is named first: their difference changes its sign",
+    ),
+    Equivalent(
+        r"derive/certify Certifier\.smooth_at_zero",
+        "items swapped",
+        r"\(sympy\.zoo, sympy\.nan, sympy\.oo\)  →  ",
+        "an expression is asked whether it has any of them, in whatever order",
+    ),
+    Equivalent(
         "derive/structure ",
         r"60 to \d+|12 to \d+",
         "60|12",

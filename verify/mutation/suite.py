@@ -21,6 +21,7 @@ FILES = (
 ROOM_TESTS = {
     "derive": (
         "test_certificate",
+        "test_certify_parts",
         "test_corrections",
         "test_kernels",
         "test_known_answers",
