@@ -120,7 +120,7 @@ def test_without_a_leading_axis_plain_operations_run(case):
 
 
 @pytest.mark.parametrize("case", WINDOWS, ids=str)
-def test_only_depthwise_convolutions_compile_the_derived_pass(case, monkeypatch):
+def test_a_traced_graph_has_the_derived_pass_of_depthwise_convolutions_alone(case, monkeypatch):
     layer, (x,) = double(case)
     monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
     assert ("Function" in layer(x).grad_fn.name()) is ("Depthwise" in case.name)

@@ -93,6 +93,80 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "an expression is asked whether it has any of them, in whatever order",
     ),
     Equivalent(
+        "layers/.* _flatten",
+        "left operand alone",
+        r"first \+ x\.dim\(\)  →  first$",
+        "an axis counted from the end bounds the same slice whichever way it is counted",
+    ),
+    Equivalent(
+        "layers/.* _unflatten",
+        "right operand alone",
+        r"x\.dim\(\) \+ dim  →  dim$",
+        "the axis after one counted from the end; the last axis of all is never taken apart here",
+    ),
+    Equivalent(
+        "layers/.* _box_adjoint",
+        "Gt to GtE|1 to 0",
+        r"step > 1  →  step >= 1$|1  →  0$",
+        "with a step of 1 no zeros are put between, and a new axis of size 1 is flattened again",
+    ),
+    Equivalent(
+        "layers/.* _resolve_padding",
+        "items swapped",
+        r"\('zeros', 'reflect', 'replicate', 'circular'\)  →  ",
+        "the order of what a name is looked up in means nothing",
+    ),
+    Equivalent(
+        "layers/.* _as_int|layers/.*__init__",
+        "0 to -1",
+        "0  →  -1$",
+        "the first of the one number in a tuple is its last",
+    ),
+    Equivalent(
+        "layers/conv_transpose.*__init__",
+        "items swapped",
+        r"\(self\.output_padding\[\d\] >= max",
+        "whether any of some conditions holds does not depend on their order",
+    ),
+    Equivalent(
+        "layers/.*(Conv|Locally).*forward",
+        "USub dropped|1 to 0",
+        "-1  →  1$|1  →  0$",
+        "a bias has one axis: the last is the first, and a new one at its end is number 1",
+    ),
+    Equivalent(
+        "layers/conv.*backward",
+        "lower bound dropped|USub dropped|1 to 2|2 to 3|3 to 4",
+        r"-(\d):  →  :$|-(\d)  →  \2$|1  →  2$|2  →  3$|3  →  4$",
+        "the sizes of the last axes are read by their places from the end, so that more of them in "
+        "front change nothing; and the third axis from the end of five is the third from the front",
+    ),
+    Equivalent(
+        "layers/conv.* _NormLike.*backward",
+        "(left|right) operand alone|FloorDiv to Mult",
+        r"ctx\.groups \* \(ctx\.out_channels // ctx\.groups\)  →|"
+        r"ctx\.out_channels // ctx\.groups  →",
+        "the shape of a bias whose gradient is not asked for",
+    ),
+    Equivalent(
+        "layers/conv.* _NormLike.*backward",
+        "False to True",
+        "False  →  True$",
+        "a gradient of no bias, computed in vain",
+    ),
+    Equivalent(
+        "layers/conv.* _NormLike.*backward",
+        "items swapped",
+        r"\(ctx\.groups, ctx\.out_channels // ctx\.groups\)  →|\(0, (-\d, )*-\d\)  →",
+        "channels are taken apart and put together again; the order of the axes of a sum",
+    ),
+    Equivalent(
+        "layers/conv.* _NormLike.*backward",
+        "USub dropped|1 to 0",
+        "-1  →  1$|1  →  0$",
+        "groups and channels of a group are the only two axes that are put together",
+    ),
+    Equivalent(
         "derive/structure ",
         r"60 to \d+|12 to \d+",
         "60|12",
