@@ -169,6 +169,19 @@ def test_no_autocast_in_the_block(layer):
                 assert (x @ x.T).dtype == torch.float32
 
 
+@of("_add_product")
+def test_a_product_is_added_in_place_unless_a_second_derivative_needs_what_it_is_added_to(layer):
+    x, factor = normal(2, 3), normal(2, 3)
+    for grad in (True, False):
+        h = normal(2, 3)
+        before = h.clone()
+        with torch.set_grad_enabled(grad):
+            found = layer._add_product(h, x, factor, -1)
+        torch.testing.assert_close(found, before - x * factor)
+        assert (found.data_ptr() == h.data_ptr()) is not grad
+        assert torch.equal(h, before) is grad
+
+
 # ---------------------------------------------------------------------- scales
 @of("_rows")
 def test_rows(layer):
