@@ -32,6 +32,7 @@ from verify import conformance
 from verify.mutation.isolation import judged
 from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
+from verify.mutation.reading import reaching
 from verify.results import STAGES
 from verify.stage import Settings, run_stage
 from verify.subject import Subject
@@ -125,19 +126,22 @@ def by_class(found: Sequence[Subject]) -> dict[str, list[Subject]]:
 
 
 def wrong_files(source: Any) -> Iterator[Mutant]:
-    """Some mutants of every ``forward`` of a layer."""
+    """Some mutants of every ``forward`` of a layer, with that of a derived pass."""
     every = mutants(source.text, f"layers/{source.module}", tensors=True)
     yield from [m for m in every if m.function.endswith(".forward")][::EVERY]
 
 
 def judge_file(source: Any, mutant: Mutant, settings: Settings) -> dict[str, bool] | None:
     """The stages' verdicts on a mutant; ``None`` where it cannot be loaded at all."""
-    text = ast.unparse(mutated_tree(ast.parse(source.text), mutant))
+    tree = ast.parse(source.text)
+    text = ast.unparse(mutated_tree(tree, mutant))
     try:
         found = by_class(subjects_of(replace(source, text=text)))
     except (TruestepError, SyntaxError):
         return None
-    return accepted(found[mutant.function.split(".")[0]], settings)
+    # A derived pass is a function of its own, which one class calls.
+    name = next(n for n in found if n in reaching(tree, mutant.function))
+    return accepted(found[name], settings)
 
 
 def trials(spec_file: Path) -> list[Trial]:

@@ -67,3 +67,14 @@ def test_nothing_seen_is_no_zero():
     assert str(power.Rate(0, 300)) == "0 of 300 (< 1.0 %)"
     assert str(power.Rate(3, 300)) == "3 of 300 (1.0 %)"
     assert str(power.Rate(0, 0)) == "none judged"
+
+
+def test_a_mutant_of_a_derived_pass_is_put_before_the_stages_of_its_class():
+    source = generate(load_spec(SPEC_FILES["linear"]))
+    inside = [m for m in power.wrong_files(source) if m.function.startswith("_NormLikeLinear")]
+    assert inside
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(power, "accepted", lambda variants, _: {s.name: True for s in variants})
+        found = [power.judge_file(source, m, Settings(1, 0, {})) for m in inside]
+    assert {"NormLikeLinear": True} in found
+    assert all(f in ({"NormLikeLinear": True}, None) for f in found)
