@@ -1,6 +1,5 @@
 """Positive roots, sums that cancel within, and squares, against numbers put in for the atoms."""
 
-
 import numpy as np
 import pytest
 from sympy import (
@@ -66,6 +65,8 @@ class TestRoots:
             (3 * W - 2 * R, 2 * R / 3),
             (W**2 * D - R, sqrt(R) / sqrt(D)),
             (W**2 * P + Y, sqrt(-Y) / sqrt(P)),
+            (W * P + Y, -Y / P),
+            (W**2 * P + W * Q + Y, (sqrt(Q**2 - 4 * P * Y) - Q) / (2 * P)),
             (W**2 * P + R**2 * Q - T, None),
             (W**2 * P + W * Q - R**2, (sqrt(Q**2 + 4 * P * R**2) - Q) / (2 * P)),
             (W**2 * P - W * Q - R**2, (sqrt(Q**2 + 4 * P * R**2) + Q) / (2 * P)),
@@ -111,15 +112,15 @@ class TestRoots:
         assert found != sqrt(C) / sqrt(D)
 
     def test_hidden_atoms_keep_their_signs_and_come_back(self):
-        expression = 3 * sqrt(P) * C + D ** Rational(2, 3) * Abs(C) - 2 * X / (1 + Q)
+        expression = 3 * sqrt(P) * C + D ** Rational(2, 3) * Abs(C) - 2 * X / (1 + Q) + T**D
         hidden, atoms = hide_atoms(expression, set())
         assert hidden.xreplace(atoms) == expression
         assert hidden.free_symbols == set(atoms)
         assert all(isinstance(x, Dummy) for x in atoms)
-        assert set(atoms.values()) == {Contraction(A**2, J), C, D, Abs(C), X, Q}
+        assert set(atoms.values()) == {Contraction(A**2, J), Abs(C), Q, T**D, C, D, X}
         for symbol, atom in atoms.items():
             assert symbol.is_real
-            assert bool(symbol.is_positive) is (atom in (Contraction(A**2, J), Abs(C), Q))
+            assert bool(symbol.is_positive) is (atom in (Contraction(A**2, J), Abs(C), Q, T**D))
 
 
 class TestStableRoots:
