@@ -96,7 +96,14 @@ class TestRoots:
 
     @pytest.mark.parametrize(
         ("above", "below"),
-        [(R**2, P), (3 * R, 2 * T), (R * exp(C), P**2 * (1 + P)), (R, Integer(1))],
+        [
+            (R**2, P),
+            (3 * R, 2 * T),
+            (R * exp(C), P**2 * (1 + P)),
+            (R, Integer(1)),
+            (R**2, D),
+            (R, P * (D - C)),
+        ],
     )
     @pytest.mark.parametrize("step", [1, 2, 3])
     def test_a_root_is_drawn_into_numerator_and_denominator(self, above, below, step):
