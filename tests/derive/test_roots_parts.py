@@ -120,7 +120,7 @@ class TestRoots:
 
     def test_hidden_atoms_keep_their_signs_and_come_back(self):
         expression = 3 * sqrt(P) * C + D ** Rational(2, 3) * Abs(C) - 2 * X / (1 + Q) + T**D
-        hidden, atoms = hide_atoms(expression, set())
+        hidden, atoms = hide_atoms(expression)
         assert hidden.xreplace(atoms) == expression
         assert hidden.free_symbols == set(atoms)
         assert all(isinstance(x, Dummy) for x in atoms)
