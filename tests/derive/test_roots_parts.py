@@ -279,9 +279,11 @@ class TestSquares:
         "expression",
         [
             # An odd power, a factor that may be negative, a number that is.
-            Contraction(A**3 - 3 * A**2 * X + 3 * A * X**2, J) - N * X**3,
+            Contraction(A**3 + 3 * A**2 * X + 3 * A * X**2, J) + N * X**3,
             Add(*(X * t for t in WHOLE)),
             Add(*(-t for t in WHOLE)),
+            # A positive sum is no square, nor is a sum of squares.
+            Contraction(A**2, J) + C**2 * Contraction(A**2, J),
             # Over letters of its own the second sum is none of the first one's.
             Contraction(A**2, J) - 2 * X * Contraction(A, J, K) + N * X**2,
             Contraction(A**2, J) - 2 * X * Contraction(B, K) + N * X**2,

@@ -123,12 +123,6 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "the one sum that a term has, counted from the other end",
     ),
     Equivalent(
-        "derive/squares _is_square",
-        "operand dropped",
-        r"f\.is_Symbol and f\.is_positive  →  f\.is_positive$",
-        "whatever is positive may stand before a square; the result is equal to what was given",
-    ),
-    Equivalent(
         "derive/squares _common_squares",
         "operand dropped",
         r"isinstance\(f, Pow\) and \(?not f\.base\.is_Add\)?  →  isinstance\(f, Pow\)$",
