@@ -37,7 +37,7 @@ def solve_positive(equation: Expr, unknown: Symbol) -> Expr:
     """The positive root of a polynomial ``equation`` = 0 in ``unknown``, re-substituted.
 
     Each coefficient is handed to SymPy as one symbol whose sign is read off the coefficient; a sign
-    that cannot be read off leaves a real symbol. What comes back is believed only after it went
+    that cannot be read off leaves a symbol of any. What comes back is believed only after it went
     into the equation again.
 
     Raises:
@@ -64,8 +64,8 @@ def solve_positive(equation: Expr, unknown: Symbol) -> Expr:
 
 
 def _coefficient(degree: int, known: bool) -> Symbol:
-    assumptions = {"positive": True} if known else {"real": True}
-    return Symbol(f"a{degree}", **assumptions)
+    name = f"a{degree}"
+    return Symbol(name, positive=True) if known else Symbol(name)
 
 
 @functools.cache
