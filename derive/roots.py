@@ -16,12 +16,12 @@ from derive.structure import (
 )
 
 
-def hide_atoms(expression: Expr, keep: set[Expr]) -> tuple[Expr, dict[Expr, Expr]]:
-    """Replace every atom but those in ``keep`` by a symbol, positive where the atom is ≥ 0."""
+def hide_atoms(expression: Expr) -> tuple[Expr, dict[Expr, Expr]]:
+    """Replace every atom by a symbol, positive where the atom is ≥ 0; the atoms by symbol."""
     atoms: dict[Expr, Expr] = {}
 
     def hide(node: Expr) -> Expr:
-        if node in keep or node.is_number:
+        if node.is_number:
             return node
         if isinstance(node, Add | Mul):
             return node.func(*(hide(a) for a in node.args))
@@ -37,7 +37,7 @@ def solve_positive(equation: Expr, unknown: Symbol) -> Expr:
     """The positive root of a polynomial ``equation`` = 0 in ``unknown``, re-substituted.
 
     Each coefficient is handed to SymPy as one symbol whose sign is read off the coefficient; a sign
-    that cannot be read off leaves a real symbol. What comes back is believed only after it went
+    that cannot be read off leaves a symbol of any. What comes back is believed only after it went
     into the equation again.
 
     Raises:
@@ -56,15 +56,16 @@ def solve_positive(equation: Expr, unknown: Symbol) -> Expr:
     if len(roots) != 1:
         raise DerivationError(f"{len(roots)} positive roots of {equation} = 0 for {unknown}")
     names = {_coefficient(d, known): sign * coefficients[d] for d, sign, known in shape}
-    root = roots[0].xreplace(names)
+    (general,) = roots
+    root = general.xreplace(names)
     if not vanishes(equation.xreplace({unknown: root})):
         raise DerivationError(f"the root {root} does not solve {equation} = 0")
     return root
 
 
 def _coefficient(degree: int, known: bool) -> Symbol:
-    assumptions = {"positive": True} if known else {"real": True}
-    return Symbol(f"a{degree}", **assumptions)
+    name = f"a{degree}"
+    return Symbol(name, positive=True) if known else Symbol(name)
 
 
 @functools.cache
@@ -84,7 +85,7 @@ def vanishes(expression: Expr) -> bool:
 def what_is_left(expression: Expr) -> Expr:
     """An expression after cancelling: 0 where it is 0, also within sums; a miss is possible."""
     found = cancel(apart(normal(expression)))
-    if found != 0 and gathered(sympy.fraction(found)[0]) == 0:
+    if gathered(sympy.fraction(found)[0]) == 0:
         return Integer(0)
     return found
 
@@ -97,8 +98,9 @@ def gathered(expression: Expr) -> Expr:
         number, factors = term.as_coeff_mul()
         sums = [f for f in factors if isinstance(f, Contraction)]
         if len(sums) == 1:
-            outer = Mul(*(f for f in factors if f is not sums[0]))
-            summands.setdefault((outer, sums[0].letters), []).append(number * sums[0].body)
+            (total,) = sums
+            outer = Mul(*(f for f in factors if f is not total))
+            summands.setdefault((outer, total.letters), []).append(number * total.body)
         else:
             rest.append(term)
     for (outer, letters), bodies in summands.items():
@@ -112,35 +114,32 @@ def gathered(expression: Expr) -> Expr:
 
 def root_of(power: Expr, step: int) -> Expr:
     """``power ** (1/step)`` of what is ≥ 0, the root drawn into numerator and denominator."""
-    hidden, atoms = hide_atoms(power, set())
+    hidden, atoms = hide_atoms(power)
 
-    def drawn(root: Expr) -> Expr:
+    def drawn(base: Expr, exponent: Expr) -> Expr:
         # A denominator under a positive numerator is positive, whether or not its form shows it.
-        above, below = sympy.fraction(root.base)
-        return above**root.exp * below ** (-root.exp) if above.is_positive else root
+        above, below = sympy.fraction(base)
+        return above**exponent * below**-exponent if above.is_positive else base**exponent
 
     root = hidden ** sympy.Rational(1, step)
-    return root.replace(_is_root, drawn).xreplace(atoms)
-
-
-def _is_root(expression: Expr) -> bool:
-    return isinstance(expression, sympy.Pow) and expression.exp.is_Integer is False
+    return root.replace(sympy.Pow, drawn).xreplace(atoms)
 
 
 def stable_root(root: Expr) -> Expr:
     """(√D - a)/b written as a quotient without cancellation: (D - a²)/(b (√D + a))."""
     numerator, denominator = sympy.fraction(sympy.together(root))
     terms = Add.make_args(sympy.expand(numerator))
-    radical = [
+    radicals = [
         t
         for t in terms
         if any(isinstance(f, sympy.Pow) and f.exp == sympy.Rational(1, 2) for f in Mul.make_args(t))
     ]
-    rest = Add(*(t for t in terms if t not in radical))
-    if len(radical) != 1 or rest == 0:
+    rest = Add(*(t for t in terms if t not in radicals))
+    if len(radicals) != 1 or rest == 0:
         return root
-    square = expand(radical[0] ** 2 - rest**2)
-    return cancel(square / denominator) / (radical[0] - rest)
+    (radical,) = radicals
+    square = expand(radical**2 - rest**2)
+    return cancel(square / denominator) / (radical - rest)
 
 
 def powers_of(expression: Expr, symbol: Symbol) -> dict[int, Expr] | None:
@@ -152,7 +151,7 @@ def powers_of(expression: Expr, symbol: Symbol) -> dict[int, Expr] | None:
             found.setdefault(0, []).append(coefficient)
             continue
         base, exponent = dependent.as_base_exp()
-        if base != symbol or not exponent.is_Integer or exponent < 0:
+        if base != symbol or not (exponent.is_Integer and exponent.is_positive):
             return None
         found.setdefault(int(exponent), []).append(coefficient)
     return {d: Add(*parts) for d, parts in found.items()}

@@ -78,7 +78,7 @@ def _common_squares(terms: list[Expr]) -> list[Expr]:
         f.base: None
         for t in terms
         for f in Mul.make_args(t)
-        if isinstance(f, Pow) and f.exp == 2 and not f.base.is_Add
+        if isinstance(f, Pow) and not f.base.is_Add
     }
     for base in sorted(squares, key=str):
         holders = [t for t in terms if base**2 in Mul.make_args(t)]

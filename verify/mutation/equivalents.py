@@ -185,6 +185,30 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "δ(m - i) is δ(i - m): a bracket gives its difference the one sign of the two",
     ),
     Equivalent(
+        "derive/roots positive_roots",
+        r"3 to \d|7 to \d|5 to \d|arguments swapped",
+        r"[357]  →  \d$|sympy\.Rational\(3 if a\.is_positive else -7, 5\)  →  sympy\.Rational\(5, ",
+        "a root that is positive for some coefficients of known signs is so for all of them",
+    ),
+    Equivalent(
+        "derive/squares _under_one_sum",
+        "0 to -1",
+        "0  →  -1$",
+        "the one sum that a term has, counted from the other end",
+    ),
+    Equivalent(
+        "derive/squares _common_squares",
+        "operand dropped",
+        r"isinstance\(f, Pow\) and \(?not f\.base\.is_Add\)?  →  isinstance\(f, Pow\)$",
+        "the square of a sum may be drawn out as well; the result is equal to what was given",
+    ),
+    Equivalent(
+        "derive/squares _common_squares",
+        "3 to 2",
+        "3  →  2$",
+        "multiplied out, as it comes, the square of a sum has three terms: two are none",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",

@@ -26,6 +26,7 @@ ROOM_TESTS = {
         "test_kernels",
         "test_known_answers",
         "test_powers",
+        "test_roots_parts",
         "test_stages",
         "test_sums",
         "test_update_parts",
