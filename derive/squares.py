@@ -45,7 +45,9 @@ def _under_one_sum(terms: list[Expr], letters: tuple[Letter, ...]) -> list[Expr]
     for term in terms:
         sums = [f for f in Mul.make_args(term) if isinstance(f, Contraction)]
         rest = Mul(*(f for f in Mul.make_args(term) if f not in sums))
-        if len(sums) == 1 and sums[0].letters == letters and not set(letters) & rest.free_symbols:
+        if set(letters) & rest.free_symbols:
+            continue
+        if len(sums) == 1 and sums[0].letters == letters:
             inside.append(rest * sums[0].body)
             used.append(term)
         elif not sums and set(counts) <= set(Mul.make_args(term)):

@@ -304,3 +304,10 @@ class TestSquares:
     )
     def test_a_free_letter_is_not_captured(self, expression):
         assert_equal(complete_squares(expression), expression, (J,))
+
+
+def test_a_letter_that_is_free_in_a_term_is_bound_by_no_sum():
+    """Σ_j a_j² + N a_j² with j outside too is no Σ_j 2 a_j²."""
+    expression = Contraction(A**2, J) + N * A**2
+    assert complete_squares(expression) == expression
+    assert complete_squares(Add(*WHOLE)) != Add(*WHOLE)
