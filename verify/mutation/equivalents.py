@@ -136,10 +136,17 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
     ),
     Equivalent(
         "layers/conv.*backward",
-        "lower bound dropped|USub dropped|1 to 2|2 to 3|3 to 4",
-        r"-(\d):  →  :$|-(\d)  →  \2$|1  →  2$|2  →  3$|3  →  4$",
+        "lower bound dropped|USub dropped|1 to 0|1 to 2|2 to 3|3 to 4",
+        r"-(\d):  →  :$|-(\d)  →  \2$|1  →  0$|1  →  2$|2  →  3$|3  →  4$",
         "the sizes of the last axes are read by their places from the end, so that more of them in "
         "front change nothing; and the third axis from the end of five is the third from the front",
+    ),
+    Equivalent(
+        r"layers/conv(_transpose)?1d .*Function\.forward",
+        "USub dropped",
+        r"-2  →  2$",
+        "the derived pass takes one leading axis alone: samples, groups, channels of a group and "
+        "positions are four axes, of which the third is the last but one; a scale is put before it",
     ),
     Equivalent(
         "layers/conv.* _NormLike.*backward",
