@@ -333,6 +333,18 @@ class TestSplitGauge:
             norm = solver(forward).solve(INPUT)
             assert found.members["norm-like"] == {"λ": norm.gauge, "ν": 1, "c": norm.rate}
 
+    def test_a_member_has_to_solve_the_equation(self):
+        found = solver(AFFINE)
+        equation = found.solve(SPLIT).equation
+        assert set(found.members(equation)) == {"affine-like", "norm-like"}
+        assert found.members(equation + 1) == {}
+
+    def test_what_was_not_solved_is_no_member(self, monkeypatch):
+        whole = solver(AFFINE)
+        found = Solver(whole.update, whole.structure)
+        monkeypatch.setattr(found, "output_gauge", lambda: found.refuse(OUTPUT, "not asked"))
+        assert set(found.solve(SPLIT).members) == {"norm-like"}
+
     @pytest.mark.parametrize("forward", [AFFINE, TWO_INPUTS, CENTRED])
     @pytest.mark.parametrize("kept", [0.3, 0.8])
     def test_any_nu_gives_the_ideal_step(self, forward, kept):
