@@ -111,6 +111,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "δ(m - i) is δ(i - m): a bracket gives its difference the one sign of the two",
     ),
     Equivalent(
+        r"derive/input_map InputMapSolver\.input_map",
+        "arguments swapped",
+        r"coefficients\.pop\(0, Integer\(0\)\)  →  ",
+        "Python's 0 and SymPy's are equal, as a key of a dictionary and as a number in a sum",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",
