@@ -39,6 +39,7 @@ CUBIC = f"{AFFINE} + y[n, i]**3"
 SUMS = "v[n] = sum[j](x[n, j]**2)\nm[n] = sum[j](x[n, j])\n"
 IGNORED = f"{SUMS}z[n, i] = V[i]*m[n]/sqrt(v[n]) + b[i]"
 VARYING = f"{SUMS}z[n, i] = W[i, j]*x[n, j] + V[i]*m[n]/sqrt(v[n]) + b[i]"
+DIRECTED = f"{SUMS}z[n, i] = W[i, j]*x[n, j] + b[i] + m[n]/sqrt(v[n])"
 NORMED = "v[n] = sum[j](x[n, j]**2)\nz[n, i] = W[i, j]*x[n, j]/sqrt(v[n]) + b[i]"
 TWO_INPUTS = "z[n, i] = W[i, j]*x[n, j] + V[i, k]*y[n, k] + b[i] + c[i]"
 ABSOLUTE = "z[n, i] = max(b[i], -b[i])*x[n] + c[i]"
@@ -207,7 +208,18 @@ def test_a_constant_kernel_other_than_the_identity_is_corrected():
     assert (found.gauge, found.reason) == (1 / sympy.sqrt(2), "")
 
 
-MAPPED = (AFFINE, LINEAR, CENTRED, SHARED, FOURTH, TWO_DEGREES, MIXED, TWO_INPUTS, ABSOLUTE)
+MAPPED = (
+    AFFINE,
+    LINEAR,
+    CENTRED,
+    SHARED,
+    FOURTH,
+    TWO_DEGREES,
+    MIXED,
+    DIRECTED,
+    TWO_INPUTS,
+    ABSOLUTE,
+)
 
 
 @pytest.mark.parametrize("forward", MAPPED)
@@ -409,9 +421,14 @@ class TestMatrixGauge:
         assert set(at) == {"Λ", "L"}
         lower = sympy.Matrix([[2, 0], [3, 5]])
         size = {Symbol("U"): 2}
-        chosen = {at["L"]: lower, at["Λ"]: lower.inv()}
-        left = equation.subs(size).subs({k.subs(size): v for k, v in chosen.items()})
-        assert left.doit() == sympy.eye(2)
+        other = sympy.Matrix([[1, 4], [0, 7]])
+        for gauge, wanted in (
+            (lower.inv(), sympy.eye(2)),
+            (other, other * lower * lower.T * other.T),
+        ):
+            chosen = {at["L"]: lower, at["Λ"]: gauge}
+            left = equation.subs(size).subs({k.subs(size): v for k, v in chosen.items()})
+            assert left.doit() == wanted
 
 
 REFUSED = [
