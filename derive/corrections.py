@@ -105,7 +105,7 @@ class Solver(InputMapSolver):
         corrected = self.certify(gauge, used, Integer(1))
         exactness = self.exactness(gauge, Integer(1))
         reason = ""
-        if s.constant and s.full == 1:
+        if s.full == 1:
             reason = "K(s,s) = I already: there is nothing to correct"
         return Correction(
             ansatz,
@@ -132,7 +132,7 @@ class Solver(InputMapSolver):
         s, program, update = self.structure, self.program, self.update
         if s.kind != "isotropic":
             return self.refuse("split gauge", f"K(s,s) is {s.kind}")
-        if s.parameter_dependent or not update.affine:
+        if not update.affine:
             return self.refuse("split gauge", "z is not a sum of parts with one parameter each")
         varying: list[Expr] = []
         constant: list[Expr] = []
@@ -158,31 +158,6 @@ class Solver(InputMapSolver):
         )
         equation = lam**2 * a + nu**2 * b - rate
         family = solve_positive(equation, lam)
-        members = {}
-        affine_like = self.solve("output gauge")
-        if affine_like.applies and affine_like.gauge is not None:
-            gauge = inline(affine_like.gauge, definitions(program))
-            if vanishes(equation.xreplace({lam: gauge, nu: gauge, rate: Integer(1)})):
-                members["affine-like"] = {
-                    LAMBDA: affine_like.gauge,
-                    NU: affine_like.gauge,
-                    RATE: Integer(1),
-                }
-        norm_like = self.solve("input map")
-        if (
-            norm_like.applies
-            and norm_like.gauge is not None
-            and norm_like.rate is not None
-            and norm_like.terms
-            and {d for d, _ in norm_like.terms} == {0, 1}
-        ):
-            gauge = inline(norm_like.gauge, definitions(program))
-            if vanishes(equation.xreplace({lam: gauge, nu: Integer(1), rate: norm_like.rate})):
-                members["norm-like"] = {
-                    LAMBDA: norm_like.gauge,
-                    NU: Integer(1),
-                    RATE: norm_like.rate,
-                }
         return Correction(
             "split gauge",
             True,
@@ -195,12 +170,32 @@ class Solver(InputMapSolver):
             (),
             None,
             None,
-            MappingProxyType(members),
+            MappingProxyType(self.members(equation)),
             (
                 ("split z by parameters with varying and with constant kernel: κ̃ - c", equation),
                 ("solve for λ with ν free", family),
             ),
         )
+
+    def members(self, equation: Expr) -> dict[str, dict[str, Expr]]:
+        """The members of the split family that other ansätze come to: its equation holds there."""
+        affine, norm = self.solve("output gauge"), self.solve("input map")
+        found: dict[str, dict[str, Expr]] = {}
+        if affine.applies:
+            found["affine-like"] = {LAMBDA: affine.gauge, NU: affine.gauge, RATE: affine.rate}
+        # What holds no parameter may be of another degree, and then z(μ x) is no λ A + ν B.
+        if {d for d, _ in norm.terms} == {0, 1}:
+            found["norm-like"] = {LAMBDA: norm.gauge, NU: Integer(1), RATE: norm.rate}
+        known = definitions(self.program)
+        return {
+            name: member
+            for name, member in found.items()
+            if vanishes(
+                equation.xreplace(
+                    {Symbol(k, positive=True): inline(v, known) for k, v in member.items()}
+                )
+            )
+        }
 
     def matrix_gauge(self) -> Correction:
         """z̃ = Λ(s) z with Λ K Λᵀ = c I, by the Cholesky factor K = L Lᵀ: Λ = √c L⁻¹."""

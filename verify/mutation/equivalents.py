@@ -216,6 +216,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "multiplied out, as it comes, the square of a sum has three terms: two are none",
     ),
     Equivalent(
+        r"derive/input_map InputMapSolver\.input_map",
+        "arguments swapped",
+        r"coefficients\.pop\(0, Integer\(0\)\)  →  ",
+        "Python's 0 and SymPy's are equal, as a key of a dictionary and as a number in a sum",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",

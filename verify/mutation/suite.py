@@ -23,6 +23,7 @@ ROOM_TESTS = {
         "test_certificate",
         "test_certify_parts",
         "test_corrections",
+        "test_corrections_parts",
         "test_kernels",
         "test_known_answers",
         "test_powers",
