@@ -320,9 +320,11 @@ def at_zero_input(expression: Expr, inputs: tuple[str, ...]) -> Expr:
 def _replace_reads(expression: Expr, mapping: dict[Read, Expr]) -> Expr:
     if isinstance(expression, Read):
         return mapping.get(expression, expression)
-    if not expression.args or expression.is_Symbol:
+    if not expression.args:
         return expression
-    return expression.func(*(_replace_reads(a, mapping) for a in expression.args))
+    found = expression.func(*(_replace_reads(a, mapping) for a in expression.args))
+    # Two sums of 0 are one number, and their quotient none: they must not cancel.
+    return Integer(0) if isinstance(found, Contraction) and found.body == 0 else found
 
 
 def named(program: Program, expression: Expr) -> Expr:

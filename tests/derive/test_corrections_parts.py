@@ -506,3 +506,9 @@ def test_every_ansatz_is_asked_in_order():
     found = solver(AFFINE)
     asked = solve_corrections(found.update, found.structure)
     assert tuple(c.ansatz for c in asked) == ANSATZE
+
+
+def test_a_quotient_of_sums_that_vanish_together_is_not_smooth_at_zero():
+    """(Σx)²/Σx² is 2 along (1, 1) and 0 along (1, -1), however near to 0."""
+    assert not solved(IGNORED, OUTPUT).side.smooth_at_zero
+    assert solved(AFFINE, OUTPUT).side.smooth_at_zero
