@@ -213,11 +213,8 @@ def mutation() -> str:
     data = read_result("power")
     titles = {"layers": "generated layers", "rooms": "solver and lowering"}
     columns = ("sample", "mutants", "argued", "survived")
-    rows = (
-        (title, data[key]["files"], *(str(count(data[key][k])) for k in columns))
-        for key, title in titles.items()
-    )
-    heads = ("broken", "files", "one mutant in", "mutants", "right after all, argued", "survived")
+    rows = ((title, *(str(count(data[key][k])) for k in columns)) for key, title in titles.items())
+    heads = ("broken", "one mutant in", "mutants", "right after all, argued", "survived")
     return markdown(heads, rows)
 
 

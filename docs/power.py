@@ -1,19 +1,20 @@
 """Measure the power of the checks: mutants of every file, and each stage alone.
 
-    python docs/power.py --resume FILE [--jobs N] [--sample K L] [--rooms NAME ...]
-                         [--stages NAME ...]
+    python docs/power.py --resume FILE [--jobs N] [--sample K L] [--layers NAME ...]
+                         [--rooms NAME ...] [--stages NAME ...]
 
 judges every K-th mutant of generated layers and every L-th of the solver and the lowering (of all
-their files, or of those named), and each stage alone on the layers named. All of it takes many
-hours; FILE keeps verdicts, so that it goes on where it was. Writes docs/results/power.json and
-docs/power.md. Fails where a mutant survives that nothing argues for, or an argument is not needed.
+their files, or of those named, which may be none), and each stage alone on the layers named. All of
+it takes many hours; FILE keeps verdicts, so that it goes on where it was. Writes
+docs/results/power.json and docs/power.md. Fails where nothing was judged, a mutant survives that
+nothing argues for, or an argument is not needed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -87,28 +88,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--sample", type=int, nargs=2, default=(1, 1))
-    parser.add_argument("--rooms", nargs="*", default=())
+    parser.add_argument("--layers", nargs="*")
+    parser.add_argument("--rooms", nargs="*")
     parser.add_argument("--stages", nargs="*", default=())
     parser.add_argument("--resume", type=Path, required=True)
     given = parser.parse_args()
+    wanted = chosen(layer_keys, given.layers), chosen(room_keys, given.rooms)
     layers, rooms = (
         run(Plan(open_target, keys, sample, given.resume), n_jobs=given.jobs)
-        for keys, sample in zip((layer_keys(()), room_keys(given.rooms)), given.sample, strict=True)
+        for keys, sample in zip(wanted, given.sample, strict=True)
     )
     specs = [SPECS / f"{key.split()[1]}.toml" for key in layer_keys(given.stages)]
     kept = given.resume.with_suffix(".stages")
     trials = power.measured(specs, n_jobs=given.jobs, resume=kept)
     data = {
-        "layers": {
-            "sample": given.sample[0],
-            "files": share(layers, layer_keys(())),
-            **counted(layers),
-        },
-        "rooms": {
-            "sample": given.sample[1],
-            "files": share(rooms, room_keys(())),
-            **counted(rooms),
-        },
+        "layers": {"sample": given.sample[0], **counted(layers)},
+        "rooms": {"sample": given.sample[1], **counted(rooms)},
         "stages": {
             stage: {name: asdict(rate) for name, rate in row.items()}
             for stage, row in power.rates(trials).items()
@@ -117,6 +112,13 @@ def main() -> int:
     RESULTS.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     PAGE.write_text(page(given, layers, rooms, trials), encoding="utf-8")
     return 0 if layers.passed and rooms.passed else 1
+
+
+def chosen(
+    keys: Callable[[Sequence[str]], tuple[str, ...]], names: Sequence[str] | None
+) -> tuple[str, ...]:
+    """The keys of some files; of all where none are named, of none where nothing is."""
+    return () if names == [] else keys(names or ())
 
 
 def share(result: Result, every: Sequence[str]) -> str:
@@ -138,9 +140,12 @@ def page(
 ) -> str:
     """The text of docs/power.md."""
     words = "every mutant", "one mutant in {}"
-    layer_words, room_words = (words[k > 1].format(k) for k in given.sample)
-    if given.rooms:
-        room_words += f" of {', '.join(given.rooms)}, and none of the other files"
+    layer_words, room_words = (
+        f"{words[k > 1].format(k)} of {share(result, every)} files"
+        for k, result, every in zip(
+            given.sample, (layers, rooms), (layer_keys(()), room_keys(())), strict=True
+        )
+    )
     argued = {**layers.argued, **rooms.argued}
     verdicts = (*layers.verdicts, *rooms.verdicts)
     both = Result(verdicts, argued, (*layers.survivors, *rooms.survivors), ())

@@ -22,6 +22,8 @@ def arguments(result: Result) -> str:
     lines = ["| where | change | survivors | why it is right |", "|---|---|---:|---|"]
     for entry in dict.fromkeys(result.argued.values()):
         count = sum(e is entry for e in result.argued.values())
-        change = entry.change.replace("|", "\\|")
-        lines.append(f"| `{entry.where}` | `{entry.kind}`: `{change}` | {count} | {entry.reason} |")
+        where, kind, change = (
+            text.replace("|", "\\|") for text in (entry.where, entry.kind, entry.change)
+        )
+        lines.append(f"| `{where}` | `{kind}`: `{change}` | {count} | {entry.reason} |")
     return "\n".join(lines)
