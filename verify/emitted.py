@@ -171,7 +171,8 @@ class Prover:
         """Instances of a kind that have a value, those with few roots first.
 
         Raises:
-            UndefinedError: If one without inputs has none.
+            UndefinedError: If one without inputs has none, or all of an extra kind take too many
+                roots, as a matrix gauge does at many sites.
         """
         many: list[Place] = []
         for attempt in range(ATTEMPTS):
@@ -186,6 +187,8 @@ class Prover:
                 yield place
             else:
                 many.append(place)
+        if len(many) == ATTEMPTS and many[0].extra:
+            raise UndefinedError(f"too many roots: {many[0]}")
         yield from sorted(many, key=lambda place: place.conditions)
 
     def place(self, subject: Subject, index: int, attempt: int) -> Place:
@@ -236,7 +239,7 @@ class RootlessError(Refusal):
 
 
 class UndefinedError(VerificationError):
-    """The layer itself has no value where all of its inputs are 0, as 0/0 has none."""
+    """The layer itself has no value where all of its inputs are 0, or none that can be drawn."""
 
 
 def differences(found: Sequence[Exact | None], point: Point) -> str:

@@ -65,6 +65,7 @@ class LayerPlace(Place):
             limits=LARGE if KINDS[index] == NOTHING_IS_ONE else LIMITS,
         )
         self.generic = self.instance.generic
+        self.extra = self.instance.kind == NOTHING_IS_ONE
 
     def __str__(self) -> str:
         return str(self.instance)

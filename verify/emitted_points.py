@@ -98,6 +98,8 @@ class Place(ABC):
 
     # Whether what is drawn is of order one and not 0.
     generic = True
+    # Whether it is left out where it takes more roots than can be drawn.
+    extra = False
 
     def __init__(self) -> None:
         """No points yet."""

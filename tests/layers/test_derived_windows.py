@@ -8,9 +8,9 @@ from torch.func import functional_call, grad, jacrev, vmap
 
 from codegen import generate
 from tests.codegen.specs import spec
+from tests.layers.cases import TRANSPOSED
 from tests.layers.test_derived import CLOSE, DERIVED, Kept, double, gradients, module_of, plainly
 from truestep import (
-    AffineLikeConvTranspose2d,
     NormLikePatchNormConv2d,
     PatchNormConv1d,
     PatchNormConv2d,
@@ -30,6 +30,7 @@ STEPS = {
     "groups": {"groups": 2},
     "all at once": {"stride": 2, "padding": (2, 1), "dilation": 2, "groups": 2, "bias": False},
     "same": {"padding": "same", "kernel_size": (2, 3)},
+    "same and dilation": {"padding": "same", "dilation": 2},
     "reflect": {"padding": 1, "padding_mode": "reflect"},
     "one position": {"kernel_size": 1},
 }
@@ -41,6 +42,10 @@ WINDOWS = [case for case in DERIVED if "Conv" in case.name]
 def layer_of(cls, steps):
     torch.manual_seed(0)
     return cls(4, 6, **{"kernel_size": 3, **steps}).double()
+
+
+def rank_of(case):
+    return len(case.shapes[0]) - 2
 
 
 def image(*shape):
@@ -66,17 +71,24 @@ def test_convolutions(cls, steps, monkeypatch):
 
 @pytest.mark.parametrize("more", [0, 1, 2])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_transposed_convolutions(groups, more, monkeypatch):
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
+def test_transposed_convolutions(case, groups, more, monkeypatch):
     """With an output padding of a stride there are more windows than positions."""
     steps = {"stride": 2, "padding": 1, "dilation": 3, "output_padding": more, "groups": groups}
-    check(layer_of(AffineLikeConvTranspose2d, steps), image(2, 4, 5, 6), monkeypatch)
+    check(layer_of(case.cls, steps), image(2, 4, *(5, 6, 2)[: rank_of(case)]), monkeypatch)
 
 
 @every_step
-def test_depthwise_convolutions(steps, monkeypatch):
+@pytest.mark.parametrize("case", [c for c in WINDOWS if "Depthwise" in c.name], ids=str)
+def test_depthwise_convolutions(case, steps, monkeypatch):
     torch.manual_seed(0)
-    steps = {"kernel_size": 3, **{k: v for k, v in steps.items() if k != "groups"}}
-    check(UnitGaugeDepthwiseConv2d(4, **steps).double(), image(2, 4, 8, 9), monkeypatch)
+    rank = rank_of(case)
+    own = {
+        name: value[:rank] if isinstance(value, tuple) else value
+        for name, value in {"kernel_size": 3, **steps}.items()
+        if name != "groups"
+    }
+    check(case.cls(4, **own).double(), image(2, 4, *(8, 9)[:rank]), monkeypatch)
 
 
 @pytest.mark.parametrize("order", ["c, q, p", "p, c, q", "p, q, c", "q, p, c"])

@@ -71,6 +71,13 @@ def test_any_number_of_leading_axes(case, leading):
     torch.testing.assert_close(module(*inputs), expected(module, twin, inputs), **CLOSE)
 
 
+@pytest.mark.parametrize("case", [c for c in ALL if "MatrixGauge" in c.name], ids=str)
+def test_any_leading_axes_of_a_matrix_gauge(case):
+    module = case.build(dtype=torch.float64)
+    x = torch.randn(2, 3, *case.shapes[0][1:], dtype=torch.float64)
+    torch.testing.assert_close(module(x), torch.stack([module(rows) for rows in x]), **CLOSE)
+
+
 @pytest.mark.parametrize("case", CONVOLUTIONS + TRANSPOSED, ids=str)
 def test_unbatched_input(case):
     module, _ = pair(case)

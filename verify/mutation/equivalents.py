@@ -69,6 +69,24 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "a part of a gauge that is detached as a whole",
     ),
     Equivalent(
+        "layers/low_rank (_whiten|.*forward)",
+        "detached",
+        "(identity|factor|kernel) = ",
+        "a part of a gauge that is detached as a whole",
+    ),
+    Equivalent(
+        "layers/low_rank _whiten",
+        "1 to 2",
+        "1  →  2$",
+        "a kernel is as high as it is wide",
+    ),
+    Equivalent(
+        "layers/.*forward",
+        "items swapped",
+        r"\((-\d, )+-\d\)  →  ",
+        "the order of the axes of a sum",
+    ),
+    Equivalent(
         "layers/batch_norm(_eval)?_linear .*forward",
         "USub dropped",
         "-1  →  1$",
