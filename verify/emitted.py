@@ -32,7 +32,7 @@ from verify.emitted_autograd import modes
 from verify.emitted_configurations import CONFIGURATIONS
 from verify.emitted_language import Machine
 from verify.emitted_layer import KINDS, LayerPlace
-from verify.emitted_points import MOST_ROOTS, SPARE, NoPointError, Place, Point
+from verify.emitted_points import DRAWS, MOST_ROOTS, SPARE, NoPointError, Place, Point
 from verify.emitted_values import Blank, EmittedClass, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
@@ -187,9 +187,10 @@ class Prover:
                 yield place
             else:
                 many.append(place)
-        if len(many) == ATTEMPTS and many[0].extra:
+        many.sort(key=lambda place: place.conditions)
+        if len(many) == ATTEMPTS and many[0].extra and 2 ** many[0].conditions > DRAWS:
             raise UndefinedError(f"too many roots: {many[0]}")
-        yield from sorted(many, key=lambda place: place.conditions)
+        yield from many
 
     def place(self, subject: Subject, index: int, attempt: int) -> Place:
         """An instance of a kind, drawn when it is first asked for."""
