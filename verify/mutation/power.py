@@ -140,7 +140,8 @@ def judge_file(source: Any, mutant: Mutant, settings: Settings) -> dict[str, boo
     except (TruestepError, SyntaxError):
         return None
     # A derived pass is a function of its own, which one class calls.
-    name = next(n for n in found if n in reaching(tree, mutant.function))
+    names = reaching(tree, mutant.function)
+    name = next(n for n in found if n in names)
     return accepted(found[name], settings)
 
 
