@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import joblib
 
@@ -21,6 +21,7 @@ from verify.mutation.isolation import judged
 from verify.mutation.mutants import Mutant
 from verify.mutation.verdict import Verdict
 
+T = TypeVar("T")
 CHUNK = 20
 TIMEOUT = "timeout"
 
@@ -45,8 +46,8 @@ class Target(Protocol):
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
 
-    def prepare(self) -> None:
-        """Do once what every mutant needs, before processes are forked."""
+    def within(self, function: Callable[[], T]) -> T:
+        """Call a function with all at hand that every mutant needs, before processes are forked."""
 
     def judge(self, mutant: Mutant) -> tuple[str, str]:
         """Who refuses a mutant, and why; in a forked process."""
@@ -124,11 +125,11 @@ def run(
         old = {i: known[i] for i in here if i in known and known[i].digest == digest}
         rest = [i for i in here if i not in old]
         parts = [tuple(rest[k : k + CHUNK]) for k in range(0, len(rest), CHUNK)]
-        for verdicts in jobs(joblib.delayed(judge)(plan.open, key, part) for part in parts):
-            keep(plan.resume, verdicts)
-            old |= {v.identity: v for v in verdicts}
+        for fresh in jobs(joblib.delayed(judge)(plan.open, key, part) for part in parts):
+            keep(plan.resume, fresh)
+            old |= {v.identity: v for v in fresh}
             if progress is not None:
-                for verdict in verdicts:
+                for verdict in fresh:
                     progress(verdict, place + 1, len(plan.keys))
         found |= old
         refused |= {v.shared for v in old.values() if v.killer} - {""}
@@ -150,32 +151,32 @@ def argument(verdict: Verdict, equivalents: Sequence[Equivalent]) -> Equivalent 
 def judge(open_: Callable[[Any], Target], key: Any, identities: Sequence[str]) -> list[Verdict]:
     """The verdicts on some mutants of one file."""
     target = open_(key)
-    target.prepare()
-    digest = digest_of(target.text)
     wanted = frozenset(identities)
     here = [m for m in target.mutants() if m.identity in wanted]
-    verdicts = []
+    return target.within(lambda: list(verdicts(target, here)))
+
+
+def verdicts(target: Target, here: Sequence[Mutant]) -> Iterator[Verdict]:
+    """The verdicts on some mutants of a file that is prepared."""
+    digest = digest_of(target.text)
     start = time.monotonic()
     answers = judged(target.judge, here, target.seconds, alone=target.alone)
     for mutant, answer in zip(here, answers, strict=True):
         killer, detail = answer or (TIMEOUT, f"no answer within {target.seconds:g} s")
         now = time.monotonic()
-        verdicts.append(
-            Verdict(
-                target.file,
-                digest,
-                mutant.identity,
-                mutant.function,
-                mutant.before[:200],
-                mutant.after[:200],
-                killer,
-                detail[:300],
-                round(now - start, 3),
-                mutant.shared,
-            )
+        yield Verdict(
+            target.file,
+            digest,
+            mutant.identity,
+            mutant.function,
+            mutant.before[:200],
+            mutant.after[:200],
+            killer,
+            detail[:300],
+            round(now - start, 3),
+            mutant.shared,
         )
         start = now
-    return verdicts
 
 
 def summed(

@@ -18,7 +18,7 @@ import functools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -43,6 +43,7 @@ from verify.stage import Case, Record, Settings, Stage, cases, run_stage
 from verify.subject import Subject
 
 INSTANCES = 8
+T = TypeVar("T")
 SECONDS = 240.0
 WORST = ("bfloat16", "float16", "float32")
 """The formats whose numbers run out first."""
@@ -106,8 +107,8 @@ class LayerTarget:
         self.file = f"layers/{self.source.module}"
         self.tree = ast.parse(self.source.text)
 
-    def prepare(self) -> None:
-        """Read the unbroken file, and derive all that does not depend on the text.
+    def within(self, function: Callable[[], T]) -> T:
+        """Call a function once the unbroken file is read, and all that the text does not change.
 
         Raises:
             IsolationError: If anything refuses the unbroken file, whose refusals then mean nothing.
@@ -116,6 +117,7 @@ class LayerTarget:
         assert self.settings.general, "every layer has a general lowering"
         if self.unbroken:
             raise IsolationError(f"{self.file} is refused without a mutant: {self.unbroken}")
+        return function()
 
     @functools.cached_property
     def unbroken(self) -> str:

@@ -9,7 +9,8 @@
     verification  the other stages, asked where what comes of a spec changes and these accept it
 
 Only specs and tests that take what a mutant changes are asked, cheapest first, one after another
-until one gives it away; a mutant that none takes survives at once. What only the comparison with
+until one gives it away: a second of quick tests, then specs, then the other tests. A mutant that
+none takes survives at once. What only the comparison with
 the unbroken solver gives away is not refused.
 """
 
@@ -18,10 +19,11 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
+import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -45,19 +47,24 @@ from verify.mutation.baseline import (
     specs,
     texts,
 )
+from verify.mutation.isolation import IsolationError, judged
 from verify.mutation.loading import general_of, subjects_of
 from verify.mutation.mutants import Mutant, mutants, mutated_tree
 from verify.mutation.places import Places, places
-from verify.mutation.suite import failing
+from verify.mutation.suite import first_failing, with_tests
 from verify.mutation.swap import swap
 from verify.results import STAGES
 from verify.stage import Settings
 
 SECONDS = 60.0
-TRIED = 6.0
+TRIED = 3.0
 """Seconds of specs, without a change, that are tried on one mutant, cheapest first."""
-TRIED_TESTS = 5.0
+TRIED_TESTS = 3.0
 """The same for tests."""
+QUICK = 1.0
+"""Seconds of tests that are asked before the specs."""
+CHECKED = 0.2
+"""Seconds of tests that are run without a mutant first."""
 ENOUGH = 2
 """Of how many specs another outcome is accepted before none is asked any more, but the stages."""
 INSTANCES = 2
@@ -70,6 +77,7 @@ CODEGEN = """
     backward backward_forms backward_windows
     """
 FILES = {"derive": DERIVE.split(), "codegen": CODEGEN.split()}
+T = TypeVar("T")
 Taking = TypeVar("Taking", Golden, Tested)
 
 
@@ -89,8 +97,19 @@ class RoomTarget:
         self.file = name
         self.text = texts()[name]
 
+    def within(self, function: Callable[[], T]) -> T:
+        """Call a function where mutants can be judged."""
+        self.prepare()
+
+        def collected(items: Mapping[str, Any]) -> T:
+            self.items = items
+            self.check()
+            return function()
+
+        return with_tests(ROOMS, collected)
+
     def prepare(self) -> None:
-        """Import and derive what its mutants are judged with."""
+        """Import and derive what mutants are judged with."""
         self.module = importlib.import_module(self.file.replace("/", "."))
         self.specs = specs()
         self.tests = baseline().tests
@@ -101,6 +120,18 @@ class RoomTarget:
         else:
             derive_all()
             self.goldens = tuple(g for g in baseline().goldens if g.kind != "derivation")
+
+    def check(self) -> None:
+        """Show that a forked process runs tests, and that the quickest do not fail by themselves.
+
+        Raises:
+            IsolationError: If one does.
+        """
+        seconds = itertools.accumulate(test.seconds for test in self.tests)
+        quick = [t for t, so_far in zip(self.tests, seconds, strict=True) if so_far < CHECKED]
+        (failed,) = judged(lambda _: self.failing(quick), [0], SECONDS)
+        if failed != "":
+            raise IsolationError(f"a test fails without a mutant: {failed}")
 
     def mutants(self) -> tuple[Mutant, ...]:
         """Every mutant of the file."""
@@ -118,7 +149,12 @@ class RoomTarget:
             swap(self.module, mutated_tree(trees[self.file], mutant), mutant.function)
         except Exception as error:
             return "raises", f"on import: {error!r}"
+        quick = taking(tests, where, QUICK)
+        failed = self.failing(quick)
+        if failed:
+            return "tests", failed
         changed: dict[str, str] = {}
+        SHORTENED.begin()
         for golden in asked:
             killer, said = compared(golden, self.specs[golden.name][0])
             if killer:
@@ -127,8 +163,7 @@ class RoomTarget:
                 changed.setdefault(golden.name, said)
             if len(changed) == ENOUGH:
                 break
-        SHORTENED.end()
-        failed = failing([test.name for test in tests]) if tests else ""
+        failed = self.failing(tests[len(quick) :])
         if failed:
             return "tests", failed
         for name in changed:
@@ -136,6 +171,11 @@ class RoomTarget:
             if refusal:
                 return "verification", f"{name}: {refusal}"
         return "", next(iter(changed.values()), "")
+
+    def failing(self, tests: Sequence[Tested]) -> str:
+        """The first of some tests that fails, asked of the solver as it is."""
+        SHORTENED.end()
+        return first_failing(self.items[test.name] for test in tests)
 
 
 def taking(every: Sequence[Taking], where: Places, seconds: float) -> list[Taking]:

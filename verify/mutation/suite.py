@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+from verify.mutation.isolation import IsolationError
+
+T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = ("truestep", "truestep.layers")
 FILES = (
@@ -73,6 +77,35 @@ def room_tests(rooms: Sequence[str]) -> list[str]:
     return found if has_tests() else []
 
 
+def with_tests(rooms: Sequence[str], function: Callable[[Mapping[str, Any]], T]) -> T:
+    """What a function makes of the tests of rooms by their nodes, collected and not run.
+
+    It is called within pytest's session, so that a process that it forks can run some at once.
+
+    Raises:
+        IsolationError: If the tests cannot be collected.
+    """
+    files = room_tests(rooms)
+    if not files:
+        return function({})
+    collected = Collected(function)
+    failed = failing(files, "", collected)
+    if failed:
+        raise IsolationError(f"the tests of the rooms: {failed}")
+    return collected.done.result(0)
+
+
+def first_failing(items: Iterable[Any]) -> str:
+    """The first of some collected tests that fails, and its error."""
+    from _pytest.runner import runtestprotocol  # noqa: PLC0415 - a test dependency
+
+    for item in items:
+        for report in runtestprotocol(item, log=False):
+            if report.failed:
+                return message_of(report)
+    return ""
+
+
 def failing(names: Sequence[str], chosen: str = "", *plugins: Any) -> str:
     """The first of some tests that fails, and its error.
 
@@ -102,6 +135,12 @@ def install(stem: str, module: Any, names: Sequence[str]) -> None:
             setattr(package, name, getattr(module, name))
 
 
+def message_of(report: Any) -> str:
+    """A failed test's name and the last line of its error."""
+    message = getattr(report.longrepr, "reprcrash", None)
+    return f"{report.nodeid}: {getattr(message, 'message', report.longrepr)}"[:300]
+
+
 class FirstFailure:
     """A pytest plugin that keeps the first failure."""
 
@@ -110,7 +149,28 @@ class FirstFailure:
         self.text = ""
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep a failed test's name and the last line of its error."""
+        """Keep it."""
         if report.failed and not self.text:
-            message = getattr(report.longrepr, "reprcrash", None)
-            self.text = f"{report.nodeid}: {getattr(message, 'message', report.longrepr)}"[:300]
+            self.text = message_of(report)
+
+
+class Collected(Generic[T]):
+    """A pytest plugin that hands the tests to a function and runs none.
+
+    Args:
+        function: What is called with them.
+    """
+
+    def __init__(self, function: Callable[[Mapping[str, Any]], T]) -> None:
+        """Nothing is collected yet."""
+        self.function = function
+        self.done: Future[T] = Future()
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """Call it, and keep what it returns or raises from pytest."""
+        items = {item.nodeid.removeprefix("tests/"): item for item in session.items}
+        try:
+            self.done.set_result(self.function(items))
+        except BaseException as error:
+            self.done.set_exception(error)
+        return True

@@ -22,8 +22,9 @@ class Blind:
         self.file = key
         self.text = TEXT
 
-    def prepare(self):
+    def within(self, function):
         self.sees = self.file == "seeing"
+        return function()
 
     def mutants(self):
         return mutants(self.text, self.file)

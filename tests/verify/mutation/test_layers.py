@@ -48,4 +48,4 @@ def test_what_the_unbroken_layer_is_wrong_for_refuses_no_mutant(monkeypatch):
 def test_a_campaign_fails_where_the_unbroken_file_is_refused(monkeypatch):
     monkeypatch.setattr(layers, "KILLERS", (lambda *_: layers.Found("tests", "as always"),))
     with pytest.raises(IsolationError, match="scale is refused without a mutant: tests as always"):
-        Forward("scale").prepare()
+        Forward("scale").within(lambda: None)

@@ -9,11 +9,12 @@ from sympy import Symbol
 
 from derive.spec import load_spec
 from tests.support import SPEC_FILES
-from verify.mutation import rooms
+from verify.mutation import baseline, rooms
 from verify.mutation.baseline import OUTCOMES, SHORTENED, Baseline, Golden, texts
-from verify.mutation.isolation import judged
+from verify.mutation.isolation import IsolationError, judged
 from verify.mutation.mutants import mutants
 from verify.mutation.places import places
+from verify.mutation.suite import with_tests
 from verify.mutation.taken import Taken
 
 TEXT = """
@@ -109,6 +110,24 @@ def test_another_text_is_drift_where_it_is_right(target):
 def test_what_nothing_takes_survives_without_being_run(target):
     target.goldens = ()
     assert target.judge(negated(target)) == ("", "no spec and no test takes it")
+
+
+def test_a_test_gives_a_broken_lowering_away_before_a_spec_is_asked(target):
+    def asked(items):
+        target.items = items
+        name = next(n for n in items if n.startswith("codegen/test_coefficients.py"))
+        target.tests = [baseline.Tested(name, 0.1, {"codegen/lower": tuple(range(1000))})]
+        target.check()
+        ((killer, said),) = judged(target.judge, [negated(target)], 30.0)
+        return killer, said.startswith(f"tests/{name}: ")
+
+    assert with_tests(("codegen",), asked) == ("tests", True)
+
+
+def test_a_test_that_fails_by_itself_refuses_nothing(target):
+    target.failing = lambda tests: "test_a: AssertionError"
+    with pytest.raises(IsolationError, match="without a mutant: test_a"):
+        with_tests(("codegen",), lambda _: target.check())
 
 
 def test_the_solver_is_asked_by_texts_of_what_only_they_take(monkeypatch):
