@@ -589,6 +589,101 @@ def self_or_cross(options: dict[str, Any]) -> tuple[Tensor, ...]:
     return tuple(x.detach() for x in args)
 
 
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("options", USES)
+@pytest.mark.parametrize("cls", LAYERS)
+def test_autocast_types_are_those_of_torch(
+    cls: type[Layer], options: dict[str, Any], need_weights: bool
+) -> None:
+    layer = cls(E, H, **options)
+    twin_options = {k: v for k, v in options.items() if k != "score_gauge"}
+    twin = nn.MultiheadAttention(E, H, **twin_options)
+    args = tuple(x.float() for x in self_or_cross(options))
+    call = {"key_padding_mask": torch.zeros(N, S).bool(), "need_weights": need_weights}
+    exact = layer(*args, **call)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found, wanted = layer(*args, **call), twin(*args, **call)
+        found[0].float().square().sum().backward()
+    assert found[0].dtype == wanted[0].dtype == torch.bfloat16
+    assert (found[1] is None) == (wanted[1] is None)
+    if found[1] is not None:
+        assert found[1].dtype == wanted[1].dtype
+    # bfloat16 keeps 8 bits; four roundings of values of order one.
+    torch.testing.assert_close(found[0].float(), exact, rtol=2**-6, atol=2**-6)
+    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in layer.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", USES)
+@pytest.mark.parametrize("cls", LAYERS)
+def test_half_precision_accumulates_in_float32(
+    cls: type[Layer], options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    layer = cls(E, H, dtype=dtype, **options)
+    # ||x||^2 = 2e6 overflows float16, and W x itself does not.
+    args = tuple(x.to(dtype).sign() * 500 for x in self_or_cross(options))
+    wanted = copy.deepcopy(layer).double()(*(x.double() for x in args))[0]
+    for need_weights in (True, False):
+        output, _ = layer(*args, need_weights=need_weights)
+        assert output.dtype == dtype
+        torch.testing.assert_close(output.double(), wanted, rtol=2**-5, atol=2**-5)
+
+
+@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("options", USES)
+@pytest.mark.parametrize("cls", LAYERS)
+def test_empty_batch(cls: type[Layer], options: dict[str, Any], need_weights: bool) -> None:
+    layer = make(cls, **options)
+    args = tuple(x[:, :0].requires_grad_() for x in self_or_cross(options))
+    padding, attn = torch.zeros(0, S, dtype=torch.bool), torch.zeros(0, L, S, dtype=torch.bool)
+    for call in ({}, {"key_padding_mask": padding, "attn_mask": attn}):
+        output, weights = layer(*args, need_weights=need_weights, **call)
+        assert output.shape == (L, 0, E)
+        assert weights is None or weights.shape[:2] == (0, L)
+        output.sum().backward()
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_modes_are_one_function(cls: type[Layer]) -> None:
+    layer = make(cls, batch_first=True)
+    x = random(N, L, E)
+    wanted = layer(x, x, x)[0]
+    with torch.inference_mode():
+        close(layer.eval()(x, x, x)[0], wanted.detach())
+    close(layer(x, x.clone(), x.clone())[0], wanted)
+    close(layer(x[0], x[0], x[0])[0], wanted[0])
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_errors_name_what_is_wrong(cls: type[Layer]) -> None:
+    for sizes in ((8, 3), (0, 2), (8, 0)):
+        with pytest.raises(ValueError, match="embed_dim"):
+            cls(*sizes)
+    layer = make(cls)
+    query, key, value = (x.detach() for x in inputs(True, False, "apart"))
+    with pytest.raises(RuntimeError, match="is_causal"):
+        layer(query, key, value, is_causal=True)
+    with pytest.raises(ValueError, match="2-D"):
+        layer(query, key[0], value)
+    with pytest.raises(ValueError, match="length"):
+        layer(query, key, value[1:])
+    with pytest.raises(ValueError, match="batch size"):
+        layer(query[:, :1], key, value)
+    with pytest.raises(ValueError, match="key_padding_mask must have shape"):
+        layer(query, key, value, key_padding_mask=torch.zeros(S, N))
+    with pytest.raises(ValueError, match="attn_mask must have shape"):
+        layer(query, key, value, attn_mask=torch.zeros(1, S))
+    with pytest.raises(ValueError, match="attn_mask must be bool"):
+        layer(query, key, value, attn_mask=torch.zeros(L, S, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+def test_repr_shows_the_arguments(cls: type[Layer]) -> None:
+    text = repr(make(cls, bias=False, kdim=3, score_gauge=True))
+    for part in (cls.__name__, "embed_dim=8", "bias=False", "kdim=3", "score_gauge=True"):
+        assert part in text
+
+
 @pytest.mark.parametrize(("options", "need_weights"), [(USES[1], True), (USES[0], False)])
 @pytest.mark.parametrize("cls", LAYERS)
 def test_compile(cls: type[Layer], options: dict[str, Any], need_weights: bool) -> None:
@@ -735,98 +830,3 @@ def test_contracts_of_self_attention(cls: type[Layer], bias: bool) -> None:
     found = Example(cls, (E, H), args, (True,) * 3, True, 1e-12, options, twin)
     for contract in (*CONTRACTS.values(), *COMPILERS.values()):
         assert broken(contract, found) == ""
-
-
-@pytest.mark.parametrize("need_weights", [True, False])
-@pytest.mark.parametrize("options", USES)
-@pytest.mark.parametrize("cls", LAYERS)
-def test_autocast_types_are_those_of_torch(
-    cls: type[Layer], options: dict[str, Any], need_weights: bool
-) -> None:
-    layer = cls(E, H, **options)
-    twin_options = {k: v for k, v in options.items() if k != "score_gauge"}
-    twin = nn.MultiheadAttention(E, H, **twin_options)
-    args = tuple(x.float() for x in self_or_cross(options))
-    call = {"key_padding_mask": torch.zeros(N, S).bool(), "need_weights": need_weights}
-    exact = layer(*args, **call)[0]
-    with torch.autocast("cpu", torch.bfloat16):
-        found, wanted = layer(*args, **call), twin(*args, **call)
-        found[0].float().square().sum().backward()
-    assert found[0].dtype == wanted[0].dtype == torch.bfloat16
-    assert (found[1] is None) == (wanted[1] is None)
-    if found[1] is not None:
-        assert found[1].dtype == wanted[1].dtype
-    # bfloat16 keeps 8 bits; four roundings of values of order one.
-    torch.testing.assert_close(found[0].float(), exact, rtol=2**-6, atol=2**-6)
-    assert all(p.grad is not None and p.grad.dtype == p.dtype for p in layer.parameters())
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("options", USES)
-@pytest.mark.parametrize("cls", LAYERS)
-def test_half_precision_accumulates_in_float32(
-    cls: type[Layer], options: dict[str, Any], dtype: torch.dtype
-) -> None:
-    layer = cls(E, H, dtype=dtype, **options)
-    # ||x||^2 = 2e6 overflows float16, and W x itself does not.
-    args = tuple(x.to(dtype).sign() * 500 for x in self_or_cross(options))
-    wanted = copy.deepcopy(layer).double()(*(x.double() for x in args))[0]
-    for need_weights in (True, False):
-        output, _ = layer(*args, need_weights=need_weights)
-        assert output.dtype == dtype
-        torch.testing.assert_close(output.double(), wanted, rtol=2**-5, atol=2**-5)
-
-
-@pytest.mark.parametrize("need_weights", [True, False])
-@pytest.mark.parametrize("options", USES)
-@pytest.mark.parametrize("cls", LAYERS)
-def test_empty_batch(cls: type[Layer], options: dict[str, Any], need_weights: bool) -> None:
-    layer = make(cls, **options)
-    args = tuple(x[:, :0].requires_grad_() for x in self_or_cross(options))
-    padding, attn = torch.zeros(0, S, dtype=torch.bool), torch.zeros(0, L, S, dtype=torch.bool)
-    for call in ({}, {"key_padding_mask": padding, "attn_mask": attn}):
-        output, weights = layer(*args, need_weights=need_weights, **call)
-        assert output.shape == (L, 0, E)
-        assert weights is None or weights.shape[:2] == (0, L)
-        output.sum().backward()
-
-
-@pytest.mark.parametrize("cls", LAYERS)
-def test_modes_are_one_function(cls: type[Layer]) -> None:
-    layer = make(cls, batch_first=True)
-    x = random(N, L, E)
-    wanted = layer(x, x, x)[0]
-    with torch.inference_mode():
-        close(layer.eval()(x, x, x)[0], wanted.detach())
-    close(layer(x, x.clone(), x.clone())[0], wanted)
-    close(layer(x[0], x[0], x[0])[0], wanted[0])
-
-
-@pytest.mark.parametrize("cls", LAYERS)
-def test_errors_name_what_is_wrong(cls: type[Layer]) -> None:
-    for sizes in ((8, 3), (0, 2), (8, 0)):
-        with pytest.raises(ValueError, match="embed_dim"):
-            cls(*sizes)
-    layer = make(cls)
-    query, key, value = (x.detach() for x in inputs(True, False, "apart"))
-    with pytest.raises(RuntimeError, match="is_causal"):
-        layer(query, key, value, is_causal=True)
-    with pytest.raises(ValueError, match="2-D"):
-        layer(query, key[0], value)
-    with pytest.raises(ValueError, match="length"):
-        layer(query, key, value[1:])
-    with pytest.raises(ValueError, match="batch size"):
-        layer(query[:, :1], key, value)
-    with pytest.raises(ValueError, match="key_padding_mask must have shape"):
-        layer(query, key, value, key_padding_mask=torch.zeros(S, N))
-    with pytest.raises(ValueError, match="attn_mask must have shape"):
-        layer(query, key, value, attn_mask=torch.zeros(1, S))
-    with pytest.raises(ValueError, match="attn_mask must be bool"):
-        layer(query, key, value, attn_mask=torch.zeros(L, S, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("cls", LAYERS)
-def test_repr_shows_the_arguments(cls: type[Layer]) -> None:
-    text = repr(make(cls, bias=False, kdim=3, score_gauge=True))
-    for part in (cls.__name__, "embed_dim=8", "bias=False", "kdim=3", "score_gauge=True"):
-        assert part in text
