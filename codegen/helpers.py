@@ -149,7 +149,7 @@ def _take(x: Tensor, dim: int, index: Tensor) -> Tensor:
 ''',
     "_gather": '''
 def _gather(x: Tensor, indices: tuple[Tensor, ...]) -> Tensor:
-    """Elements x[..., i, j, ...] at index tensors of one shape, 0 outside the range."""
+    """Elements x[..., i, j, ...] at index tensors that broadcast, 0 outside the range."""
     sizes = x.shape[-len(indices) :]
     clamped = tuple(i.clamp(0, size - 1) for i, size in zip(indices, sizes, strict=True))
     picked = x[(..., *clamped)]

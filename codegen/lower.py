@@ -14,7 +14,7 @@ from sympy import Add, Expr, Function, Mul, Pow
 
 from codegen.reading import Reading
 from codegen.signs import bounded
-from codegen.values import BATCH, LETTERS, Axis, Value, merge_order
+from codegen.values import LETTERS, Axis, Value, merge_order
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, Softmax, reads
 
@@ -27,7 +27,7 @@ class Lowering(Reading):
         if e in self.cache:
             return self.cache[e]
         value = self._of(e)
-        if e in self.shared and not value.scalar and value.axes:
+        if e in self.shared and value.axes:
             if not value.code.isidentifier():
                 value = self.assign(self.label(e), value)
             self.cache[e] = value
@@ -57,7 +57,7 @@ class Lowering(Reading):
         self.shared |= {node for node, count in seen.items() if count > 1}
 
     def _of(self, e: Expr) -> Value:
-        if not any(isinstance(n, Read | Delta | Contraction) for n in sympy.preorder_traversal(e)):
+        if not any(isinstance(n, Read | Delta) for n in sympy.preorder_traversal(e)):
             return self.sizes.number(e)
         if isinstance(e, Read):
             return self.read(e)
@@ -100,17 +100,14 @@ class Lowering(Reading):
         energy = self.energy(e)
         if energy is not None:
             return energy, False
-        factors = [f for f in Mul.make_args(e.body)]
+        factors = Mul.make_args(e.body)
         numbers = [f for f in factors if not reads(f) and not f.has(Delta)]
         values = [self.of(f) for f in factors if f not in numbers]
-        scale = [self.sizes.number(Mul(*numbers))] if numbers else []
-        repeats = [x for x in e.letters if not any(x in v.letters for v in values)]
-        if e.body.free_symbols & set(repeats):
+        if set(e.letters) - {x for v in values for x in v.letters}:
             raise DerivationError("the leading axes are summed in recognised forms alone")
-        scale += [self.sizes.letter(x) for x in repeats]
-        letters = [x for x in e.letters if x not in repeats]
-        value = self.summed(values, letters)
-        return (self.product([*scale, value]) if scale else value), False
+        parts = [self.sizes.number(Mul(*numbers))]
+        parts.append(self.summed(values, e.letters))
+        return self.product(parts), False
 
     def energy(self, e: Contraction) -> Value | None:
         """Σ x² of a tensor inside a gauge, over axes of its own."""
@@ -126,33 +123,30 @@ class Lowering(Reading):
     def summed(self, values: Sequence[Value], letters: Sequence[Letter]) -> Value:
         """Σ of a product: an elementwise product and ``sum`` if all axes agree, else ``einsum``."""
         values = [self.split(v) for v in values]
-        axes = {frozenset(v.axes) for v in values}
-        if len(axes) == 1 or len(values) == 1:
+        if len({frozenset(v.axes) for v in values}) == 1:
             return self.reduced(self.product(values), letters, "sum")
-        names: dict[Axis, str] = {}
         order = merge_order([v.axes for v in values])
-        for axis in order:
-            names[axis] = "..." if axis is BATCH else LETTERS[len(names)]
-        self.readable(names)
+        names = einsum_names(order)
         inputs = ",".join("".join(names[a] for a in v.axes) for v in values)
         bound = {(x,) for x in letters}
         result = [a for a in order if a not in bound]
-        result.sort(
-            key=lambda a: (-1, "", "") if not isinstance(a, tuple) else self.letter_order(a[0])
-        )
+        # Leading axes first: nothing comes before ().
+        result.sort(key=lambda a: self.letter_order(*a) if isinstance(a, tuple) else ())
         spec = f"{inputs}->{''.join(names[a] for a in result)}"
         codes = ", ".join(v.code for v in values)
         return Value(f'torch.einsum("{spec}", {codes})', tuple(result))
 
-    def readable(self, names: dict[Axis, str]) -> None:
-        """Use the spec's own letters in an einsum where they are single and distinct."""
-        wanted: dict[Axis, str] = {a: str(a[0].name) for a in names if isinstance(a, tuple)}
-        if len(set(wanted.values())) == len(wanted) and all(len(x) == 1 for x in wanted.values()):
-            names.update(wanted)
-            return
-        taken = {x for x in wanted.values() if len(x) == 1}
-        spare = iter(x for x in LETTERS if x not in taken)
-        used: set[str] = set()
-        for axis, name in wanted.items():
-            names[axis] = name if len(name) == 1 and name not in used else next(spare)
-            used.add(names[axis])
+
+def einsum_names(axes: Iterable[Axis]) -> dict[Axis, str]:
+    """How an einsum calls axes: by the spec's own letters where they are single and distinct."""
+    own = [x.name for axis in axes if isinstance(axis, tuple) for x in axis]
+    spare = iter(x for x in LETTERS if x not in own)
+    names: dict[Axis, str] = {}
+    for axis in axes:
+        name = "..."
+        if isinstance(axis, tuple):
+            (letter,) = axis
+            free = len(letter.name) == 1 and letter.name not in names.values()
+            name = letter.name if free else next(spare)
+        names[axis] = name
+    return names

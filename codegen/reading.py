@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import sympy
@@ -10,7 +11,7 @@ from sympy import Expr
 from codegen.elementwise import Elementwise
 from codegen.values import BATCH, LETTERS, Axis, Level, Value
 from derive.errors import DerivationError
-from derive.nodes import Delta, Letter, Read, TokenRead
+from derive.nodes import Delta, Letter, Read, TokenRead, letters_in
 
 
 class Reading(Elementwise):
@@ -21,8 +22,7 @@ class Reading(Elementwise):
         source = self.values[e.tensor]
         if not e.indices:
             return self.widened(source)
-        tensor = self.program.tensors.get(e.tensor)
-        own = tensor.letters if tensor is not None else tuple(x for x in source.letters)
+        own = self.program.tensors[e.tensor].letters
         plain = all(
             isinstance(i, Letter) and i.size == x.size for i, x in zip(e.indices, own, strict=True)
         )
@@ -41,7 +41,7 @@ class Reading(Elementwise):
         name = "_single" if self.windowed else "_wide"
         if not self.wide or value.scalar or value.code.startswith(f"{name}("):
             return value
-        if not self.windowed and any(value.code == x.target for x in self.program.lines[:-1]):
+        if not self.windowed and any(value.code == x.target for x in self.program.lines):
             # Autocast may have narrowed an intermediate, so that its own type tells nothing.
             return value.with_code(f"{value.code}.to({self.dtype()})")
         return value.with_code(f"{self.helper(name)}({value.code})")
@@ -65,50 +65,38 @@ class Reading(Elementwise):
 
     def gather(self, source: Value, e: Read, own: Sequence[Letter]) -> Value:
         """x[..., index] with zeros outside the range."""
-        batched = [
-            k
-            for k, (i, x) in enumerate(zip(e.indices, own, strict=True))
-            if i in self.batch and i == x
-        ]
         value = self.widened(source)
-        tokens = [i for i in e.indices if isinstance(i, TokenRead)]
-        if tokens:
+        if any(isinstance(i, TokenRead) for i in e.indices):
             return self.lookup(value, e, own)
         value = self.split(value)
-        indices = [i for k, i in enumerate(e.indices) if k not in batched]
-        holders = [{x for x in i.free_symbols if isinstance(x, Letter)} for i in indices]
-        shared = any(a & b for k, a in enumerate(holders) for b in holders[k + 1 :])
-        tail = [a for a in value.axes if a is not BATCH]
-        if shared:
-            letters = tuple(
-                dict.fromkeys(x for h in holders for x in sorted(h, key=lambda x: x.name))
-            )
-            codes = ", ".join(self.index(i, letters) for i in indices)
-            axes = (*((BATCH,) if BATCH in value.axes else ()), *((x,) for x in letters))
-            return Value(f"{self.helper('_gather')}({value.code}, ({codes},))", axes)
-        if len(tail) != len(indices):
+        batch: list[Axis] = [a for a in value.axes if a is BATCH]
+        # A leading letter in its own place stands for any number of axes, which stay as they are.
+        places = [
+            (x, i) for x, i in zip(own, e.indices, strict=True) if x not in self.batch or x != i
+        ]
+        if len(batch) + len(places) != len(value.axes):
             raise DerivationError("a gather at an index that runs over the leading axes")
-        for axis, index in zip(tail, indices, strict=True):
-            position = value.position(axis)
-            place = value.axes.index(axis)
-            assert isinstance(axis, tuple)
-            if isinstance(index, Letter) and index.size == axis[0].size:
-                value = Value(
-                    value.code,
-                    (*value.axes[:place], (index,), *value.axes[place + 1 :]),
-                    value.level,
-                )
-                continue
+        holders = [letters_in([i]) for _, i in places]
+        if any(a & b for a, b in itertools.combinations(holders, 2)):
             letters = tuple(
-                sorted(
-                    (x for x in index.free_symbols if isinstance(x, Letter)), key=self.letter_order
-                )
+                dict.fromkeys(x for h in holders for x in sorted(h, key=Letter.sort_key))
             )
-            code = f"{self.helper('_take')}({value.code}, {position}, {self.index(index, letters)})"
-            value = Value(
-                code, (*value.axes[:place], *((x,) for x in letters), *value.axes[place + 1 :])
-            )
-        return value
+            codes = ", ".join(self.index(i, letters) for _, i in places)
+            code = f"{self.helper('_gather')}({value.code}, ({codes},))"
+            return Value(code, (*batch, *((x,) for x in letters)))
+        code, axes = value.code, batch
+        # The axes behind are still the tensor's own, so each is found by its distance to the end.
+        for position, (letter, index) in enumerate(places, -len(places)):
+            if isinstance(index, Letter) and index.size == letter.size:
+                axes.append((index,))
+                continue
+            letters = self.letters_of(index)
+            at = self.index(index, letters)
+            # What is taken has the axes of the index, and one where that has none.
+            at, drop = (at, "") if letters else (f"{at}[None]", f".squeeze({position})")
+            code = f"{self.helper('_take')}({code}, {position}, {at}){drop}"
+            axes += [(x,) for x in letters]
+        return Value(code, tuple(axes))
 
     def lookup(self, value: Value, e: Read, own: Sequence[Letter]) -> Value:
         """Rows picked by an integer input.
@@ -135,6 +123,10 @@ class Reading(Elementwise):
         outer = list(self.program.output.letters)
         return (outer.index(letter) if letter in outer else len(outer), letter.name, letter.mark)
 
+    def letters_of(self, e: Expr) -> tuple[Letter, ...]:
+        """The free letters of an expression in order."""
+        return tuple(sorted(letters_in([e]), key=self.letter_order))
+
     def positions(self, letter: Letter) -> str:
         """0, 1, ... along a letter's axis, as a tensor."""
         key = sympy.Symbol(f"positions of {letter.name}{letter.mark}{letter.size}")
@@ -145,62 +137,36 @@ class Reading(Elementwise):
         return self.cache[key].code
 
     def index(self, e: Expr, letters: Sequence[Letter]) -> str:
-        """An index expression as an integer tensor whose axes are ``letters``."""
-        if not letters:
-            return f"torch.tensor({self.sizes.number(e).code}, device={self.device})"
-        parts: list[str] = []
-        constant = e
-        for letter in letters:
-            factor = sympy.expand(e).coeff(letter)
-            constant = constant - factor * letter
+        """An index expression as an integer tensor that broadcasts over the axes ``letters``."""
+        constant = sympy.expand(e)
+        parts: list[Value] = []
+        for place, letter in enumerate(letters, 1):
+            factor = constant.coeff(letter)
             if factor == 0:
                 continue
-            place = letters.index(letter)
-            shape = (
-                f"[{', '.join([':'] + ['None'] * (len(letters) - 1 - place))}]"
-                if place < len(letters) - 1
-                else ""
-            )
-            code = f"{self.positions(letter)}{shape}"
+            constant = sympy.expand(constant - factor * letter)
+            behind = ", None" * (len(letters) - place)
+            code = self.positions(letter) + (f"[:{behind}]" if behind else "")
             if factor != 1:
                 code = f"{self.sizes.number(factor).at(Level.PRODUCT)} * {code}"
-            parts.append(code)
-        constant = sympy.expand(constant)
+            parts.append(Value(code, level=Level.PRODUCT))
+        if not parts:
+            return f"torch.tensor({self.sizes.number(constant).code}, device={self.device})"
         if constant != 0:
-            shown = self.sizes.number(constant)
-            parts.append(shown.code)
-        text = parts[0]
-        for part in parts[1:]:
-            text += (
-                f" - {part[1:]}"
-                if part.startswith("-") and "+" not in part and " - " not in part
-                else f" + {part}"
-            )
-        missing = len(letters) > 1 and e.coeff(letters[0]) == 0
-        return (
-            f"({text}).expand({', '.join(self.sizes.letter(x).code for x in letters)})"
-            if missing
-            else text
-        )
+            parts.append(self.sizes.number(constant))
+        return self.sizes.total(parts).code
 
     def delta(self, e: Delta) -> Value:
         """[e = 0] as a tensor of zeros and ones."""
-        letters = tuple(
-            sorted(
-                (x for x in e.args[0].free_symbols if isinstance(x, Letter)), key=self.letter_order
-            )
-        )
-        if (
-            len(letters) == 2
-            and letters[0].size == letters[1].size
-            and e == Delta(letters[0] - letters[1])
-        ):
-            axes = tuple((x,) for x in letters)
-            size = self.sizes.letter(letters[0]).code
-            return Value(f"torch.eye({size}, dtype={self.dtype()}, device={self.device})", axes)
-        index = self.index(sympy.expand(e.args[0]), letters)
-        dtype = self.dtype()
-        return Value(f"({index} == 0).to({dtype})", tuple((x,) for x in letters))
+        (difference,) = e.args
+        letters = self.letters_of(difference)
+        axes = tuple((x,) for x in letters)
+        if len(letters) == 2:
+            row, column = letters
+            if row.size == column.size and e == Delta(row - column):
+                size = self.sizes.letter(row).code
+                return Value(f"torch.eye({size}, dtype={self.dtype()}, device={self.device})", axes)
+        return Value(f"({self.index(difference, letters)} == 0).to({self.dtype()})", axes)
 
     def example(self) -> str:
         """A tensor of the layer's dtype."""
