@@ -28,6 +28,7 @@ ROOM_TESTS = {
         "test_certify_parts",
         "test_corrections",
         "test_corrections_parts",
+        "test_gradients_parts",
         "test_kernels",
         "test_known_answers",
         "test_powers",
@@ -36,7 +37,14 @@ ROOM_TESTS = {
         "test_sums",
         "test_update_parts",
     ),
-    "codegen": ("test_attention", "test_coefficients", "test_layer", "test_lowering", "test_write"),
+    "codegen": (
+        "test_attention",
+        "test_calls_parts",
+        "test_coefficients",
+        "test_layer",
+        "test_lowering",
+        "test_write",
+    ),
 }
 """Those of what is derived and how it is lowered; the others are about words and other modules."""
 OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--rootdir", str(ROOT))
