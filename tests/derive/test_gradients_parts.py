@@ -211,7 +211,9 @@ def test_a_frozen_gauge_is_a_constant():
 def test_what_is_nothing_is_no_part():
     found = corrected(NORM)
     terms = ((2, Integer(0)), *found.correction.terms, (0, Integer(0)))
-    assert_right(replace(found, correction=replace(found.correction, terms=terms)))
+    padded = replace(found, correction=replace(found.correction, terms=terms))
+    assert set(padded.gradients.of) == set(found.gradients.of) == set("xyWb")
+    assert_right(padded)
 
 
 def test_what_is_not_read_has_none():
