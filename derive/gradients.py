@@ -18,19 +18,18 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import sympy
 from sympy import Add, Expr, Integer, Mul, Pow, Symbol
 
 from derive.correction import Correction
 from derive.errors import DerivationError
 from derive.extended import scale_reads
-from derive.nodes import Contraction, Delta, Letter, MaxOver, Read, reads, substitute
+from derive.nodes import Contraction, Delta, Letter, Read, reads, substitute, tensors
 from derive.normal import contract, expand, inline, normal
 from derive.program import Program
 from derive.roots import powers_of, vanishes
 from derive.update import Differentiator
 
-UPSTREAM, SCALE, ADJOINT, LOCAL, INNER = "grad", "scale", "u", "h", "a"
+NAMES = UPSTREAM, SCALE, ADJOINT, LOCAL, INNER = "grad", "scale", "u", "h", "a"
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class _Deriver:
 
     def gradients(self) -> Gradients:
         """All gradients, and what they share."""
-        found = [r.tensor for e in (self.scaled, self.fixed, self.kappa) for r in reads(e)]
+        found = tensors(self.scaled) | tensors(self.fixed) | tensors(self.kappa)
         parameters = [t.name for t in self.program.parameters if t.name in found]
         sources = [n for n in self.program.tensors if n in found and n not in parameters]
         if any(self.program.tensors[n].kind == "token" for n in sources):
@@ -172,22 +171,24 @@ class _Deriver:
         return sources[0], Step(name, self.site, contract(body, list(fresh.values()))), kept
 
     def by_homogeneity(self, source: str, local: Expr, units: list[Letter]) -> Expr | None:
-        """``a`` by Euler's identity in one tensor, shown equal to Σ_i u_i A_i; else ``None``."""
-        own = self.own(source)
-        if not set(self.site) <= set(own) or not units or not _of_one_site(local, self.site):
-            return None
+        """``a`` by Euler's identity in one tensor, shown equal to Σ_i u_i A_i; else ``None``.
+
+        It is another sum where sites share the tensor.
+        """
         scaling = Symbol("t", positive=True)
-        powers = powers_of(normal(scale_reads(self.scaled, scaling, (source,))), scaling)
-        degrees = [d for d in powers or {} if d > 0]
-        if powers is None or len(degrees) != 1:
+        powers = powers_of(normal(scale_reads(self.scaled, scaling, (source,))), scaling) or {}
+        degrees = [d for d in powers if d > 0]
+        if not units or len(degrees) != 1:
             return None
+        (degree,) = degrees
+        own = self.own(source)
         step = Step(self.names[LOCAL], own, local)
         x = Read(Symbol(source), *own)
         along = {letter: letter.fresh() for letter in own if letter not in self.site}
         across = {letter: letter.fresh() for letter in units}
-        rest = substitute(self.adjoint.read * powers.get(0, Integer(0)), across)
+        rest = substitute(self.adjoint.read * powers.get(0, 0), across)
         value = expand(
-            contract(substitute(x * step.read / degrees[0], along), list(along.values()))
+            contract(substitute(x * step.read / degree, along), list(along.values()))
             + contract(rest, list(across.values()))
         )
         whole = contract(
@@ -238,21 +239,20 @@ def _names(program: Program) -> dict[str, str]:
     taken = {*program.tensors, *program.letters, *program.arguments, *spec.hyperparameters}
     taken |= {*spec.parameters, *(p.torch for p in spec.parameters.values())}
     found: dict[str, str] = {}
-    for wanted in (UPSTREAM, SCALE, ADJOINT, LOCAL, INNER):
+    for wanted in NAMES:
         numbered = (f"{wanted}{k}" for k in itertools.count(2))
         found[wanted] = next(n for n in itertools.chain([wanted], numbered) if n not in taken)
-        taken.add(found[wanted])
     return found
 
 
 def _split(correction: Correction) -> tuple[Expr, Expr, Expr]:
     """A, B and σ of a corrected output σ A + B."""
-    parts = {degree: part for degree, part in correction.terms if part != 0}
-    degrees = [d for d in parts if d > 0]
-    if correction.gauge is None or len(degrees) != 1:
+    scaled = [(degree, part) for degree, part in correction.terms if degree and part != 0]
+    fixed = Add(*(part for degree, part in correction.terms if not degree))
+    if correction.gauge is None or len(scaled) != 1:
         raise DerivationError("the output is not one scaled part and one that is not scaled")
-    scale = correction.gauge ** degrees[0]
-    return parts[degrees[0]], parts.get(0, Integer(0)), scale
+    ((degree, part),) = scaled
+    return part, fixed, correction.gauge**degree
 
 
 def _power_of_kappa(scale: Expr) -> tuple[Expr, Expr, Expr]:
@@ -261,35 +261,22 @@ def _power_of_kappa(scale: Expr) -> tuple[Expr, Expr, Expr]:
     Raises:
         DerivationError: If several powers vary, or none does.
     """
-    varying = [f for f in Mul.make_args(scale) if reads(f)]
-    if len(varying) != 1 or not isinstance(varying[0], Pow) or not varying[0].exp.is_Rational:
-        raise DerivationError("the gauge is not a constant times one power")
-    constant = Mul(*(f for f in Mul.make_args(scale) if f is not varying[0]))
-    return constant, varying[0].base, varying[0].exp
+    match [f for f in Mul.make_args(scale) if reads(f)]:
+        case [Pow(args=(kappa, exponent)) as power] if exponent.is_Rational:
+            return scale / power, kappa, exponent
+    raise DerivationError("the gauge is not a constant times one power")
 
 
 def _on_support(e: Expr, name: str, own: tuple[Letter, ...]) -> Expr:
     """T[f] as T[m] wherever a factor [f = m] stands beside it, so that it leaves the sum."""
     if isinstance(e, Contraction):
-        brackets = [f.args[0] for f in Mul.make_args(e.body) if isinstance(f, Delta)]
+        factors = Mul.make_args(e.body)
         equal = {}
         for read in reads(e.body, name):
-            indices = [
-                m if any(sympy.expand(i - m) in (d, sympy.expand(-d)) for d in brackets) else i
-                for i, m in zip(read.indices, own, strict=True)
-            ]
-            equal[read] = Read(read.args[0], *indices)
+            pairs = zip(read.indices, own, strict=True)
+            indices = [m if Delta(i - m) in factors else i for i, m in pairs]
+            equal[read] = Read(Symbol(name), *indices)
         return Contraction(substitute(e.body, equal), *e.letters)
     if isinstance(e, Add | Mul):
         return e.func(*(_on_support(a, name, own) for a in e.args))
     return e
-
-
-def _of_one_site(e: Expr, site: tuple[Letter, ...]) -> bool:
-    """Whether a sum stays within its site: no site's letter is summed or compared."""
-    sizes = {x.size for x in site}
-    if e.has(Delta) or e.has(MaxOver):
-        return False
-    return not any(
-        x.size in sizes for total in e.atoms(Contraction) for x in total.letters
-    ) and e.free_symbols >= set(site)

@@ -240,6 +240,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "Python's 0 and SymPy's are equal, as a key of a dictionary and as a number in a sum",
     ),
     Equivalent(
+        "codegen/calls ",
+        "items swapped|(left|right) operand alone",
+        r"\(Value, bool\)  →|tuple\[Value, bool\] \| None  →",
+        "the name of a type, which annotations alone use",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",

@@ -28,6 +28,7 @@ ROOM_TESTS = {
         "test_certify_parts",
         "test_corrections",
         "test_corrections_parts",
+        "test_gradients_parts",
         "test_kernels",
         "test_known_answers",
         "test_powers",
@@ -38,6 +39,7 @@ ROOM_TESTS = {
     ),
     "codegen": (
         "test_attention",
+        "test_calls_parts",
         "test_coefficients",
         "test_layer",
         "test_lower_parts",
