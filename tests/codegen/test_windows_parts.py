@@ -25,6 +25,8 @@ from codegen.windows import (
     convolution,
     convolved,
     every_axis,
+    is_step,
+    numbers,
     size_fits,
     slide,
     steps_of,
@@ -384,6 +386,7 @@ class TestSizes:
             ("p + k", "l - k + 1 + kernel_size//4", {}),
             # a formula without a value for some numbers
             ("p + k", "(l - k)//(rate - 1) + 1", {"rate": 2}),
+            ("p + k", "l - k + (rate - 1)//(rate - 1)", {"rate": 2}),
         ],
     )
     def test_another_size_is_no_convolution(self, read, length, hyper):
@@ -426,6 +429,13 @@ class TestSizes:
         steps = (Symbol(n, integer=True) for n in ("stride", "dilation", "padding", "more"))
         s = Slide(letters["l"], letters["p"], letters["k"], *steps)
         assert size_fits(low, s, scattered) is fits
+
+    def test_a_step_may_hold_every_number(self):
+        program = images().program
+        found = [Symbol(n, integer=True) for n in numbers(program)]
+        assert len(found) == len({"c", "o", "k", "m"}) + 2 * len(PAIRS)
+        assert is_step(program, sympy.Add(*found))
+        assert not is_step(program, sympy.Add(*found, Symbol("other", integer=True)))
 
     def test_other_sizes_are_computed_on_the_way(self):
         low = lowering(
@@ -525,7 +535,8 @@ class TestWindows:
             ("n l", "n, p + k", True),
             ("l", "p + k", True),
             ("n e l", "n, e, p + k", True),
-            # two leading axes, a window before a plain axis, plain axes that are not composed
+            # nothing that slides, two leading axes, a window before a plain axis, axes not composed
+            ("n c", "n, c", False),
             ("n m c l", "n, m, c, p + k", False),
             ("n l c", "n, p + k, c", False),
             ("n e c l", "n, e, c, p + k", False),
