@@ -5,7 +5,7 @@ from __future__ import annotations
 import sympy
 
 from codegen.lower import Lowering
-from codegen.windows import Window, whole_tuple, window
+from codegen.windows import Window, every_axis, window
 from derive.nodes import Contraction, reads
 from derive.program import Program
 from derive.spec import LayerSpec
@@ -42,9 +42,9 @@ def padding_lines(
     slides = padded_window(spec, program, padded, lowering).slides
     name = padded[1]
     several = isinstance(spec.hyperparameters[name], tuple)
-    kernel = listed(lowering, [lowering.sizes.letter(s.kernel).code for s in slides])
-    stride = listed(lowering, [lowering.sizes.number(s.stride).code for s in slides])
-    dilation = listed(lowering, [lowering.sizes.number(s.dilation).code for s in slides])
+    kernel = every_axis(lowering, [lowering.sizes.letter(s.kernel).code for s in slides])
+    stride = every_axis(lowering, [lowering.sizes.number(s.stride).code for s in slides])
+    dilation = every_axis(lowering, [lowering.sizes.number(s.dilation).code for s in slides])
     given = f"self.{name}"
     if not several:
         given = f"{given} if isinstance({given}, str) else ({given},)"
@@ -65,9 +65,3 @@ def pad_lines(padded: Padded | None) -> list[str]:
         '    mode = "constant" if self.padding_mode == "zeros" else self.padding_mode',
         f"    {padded[0]} = F.pad({padded[0]}, self._pads, mode=mode)",
     ]
-
-
-def listed(lowering: Lowering, codes: list[str]) -> str:
-    """Codes as a tuple, or the tuple whose elements they are."""
-    whole = whole_tuple(lowering, codes)
-    return whole or f"({', '.join(codes)}{',' if len(codes) == 1 else ''})"

@@ -15,8 +15,6 @@ from codegen.windows import (
     Steps,
     Window,
     arguments,
-    depends_on_size,
-    known_negative,
     size_fits,
     weight_and_image,
 )
@@ -91,11 +89,6 @@ def transposed_slide(
     e = sympy.expand(e * e.coeff(p))
     stride, dilation = -e.coeff(q), -e.coeff(k)
     padding = sympy.expand(e - p + stride * q + dilation * k)
-    if any(
-        x.has(Letter) or known_negative(x) or depends_on_size(x)
-        for x in (stride, dilation, padding)
-    ):
-        return None
     used = {s.name for x in (stride, dilation, padding) for s in x.free_symbols}
     for extra in (Integer(0), *_spare_hyperparameters(lowering, used)):
         s = Slide(q, p, k, stride, dilation, padding, extra)
@@ -126,10 +119,11 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
     total, e = e, flattened(e)
     found = transposed(lowering, e)
     rest = [f for f in factors_of(e) if not isinstance(f, Delta)]
-    weight, image = weight_and_image(lowering, rest)
-    if found is None or weight is None or image is None:
+    pair = weight_and_image(lowering, rest)
+    if found is None or pair is None:
         return None
     w, bound = found
+    weight, image = pair
     kernels = tuple((s.kernel,) for s in w.slides)
     matrix = lowering.read(weight)
     head: tuple[Letter | None, ...] = (w.channel,) if w.group is None else (w.group, w.channel)

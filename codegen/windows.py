@@ -13,9 +13,9 @@ from sympy import Expr
 from codegen.calls import Found, bias_code, factors_of, parameter_read
 from codegen.lower import Lowering
 from codegen.values import BATCH, Axis, Value
-from derive import grammar as g
 from derive.evaluate import evaluate_size
 from derive.nodes import Contraction, Letter, Read
+from derive.program import Program
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Slide:
     padding: Expr
     output_padding: Expr = sympy.S.Zero
 
+    @property
+    def steps(self) -> tuple[Expr, Expr, Expr, Expr]:
+        """What :class:`Steps` holds the numbers of."""
+        return self.stride, self.dilation, self.padding, self.output_padding
+
 
 class Steps(NamedTuple):
     """The numbers of a slide at drawn hyperparameters."""
@@ -55,25 +60,11 @@ def slide(lowering: Lowering, index: Expr, axis: Letter, bound: set[Letter]) -> 
     outs = [x for x in letters if x not in bound]
     if len(kernels) != 1 or len(outs) != 1:
         return None
-    k, p = kernels[0], outs[0]
+    (k,), (p,) = kernels, outs
     stride, dilation = index.coeff(p), index.coeff(k)
     padding = sympy.expand(stride * p + dilation * k - index)
-    if {stride, dilation, padding} and any(x.has(Letter) for x in (stride, dilation, padding)):
-        return None
-    if any(known_negative(x) or depends_on_size(x) for x in (stride, dilation, padding)):
-        return None
     found = Slide(axis, p, k, stride, dilation, padding)
     return found if size_fits(lowering, found, convolved) else None
-
-
-def known_negative(e: Expr) -> bool:
-    """Whether an expression in hyperparameters carries a minus sign."""
-    return bool(e.is_Integer and e < 0) or e.could_extract_minus_sign()
-
-
-def depends_on_size(e: Expr) -> bool:
-    """Whether an expression holds a size."""
-    return any(s.name.startswith("size(") for s in e.free_symbols)
 
 
 def convolved(length: int, kernel: int, s: Steps) -> int:
@@ -82,73 +73,76 @@ def convolved(length: int, kernel: int, s: Steps) -> int:
 
 
 def size_fits(lowering: Lowering, s: Slide, expected: Callable[[int, int, Steps], int]) -> bool:
-    """Whether p's declared size is what a convolution gives for the input's and kernel's sizes.
+    """Whether p's size is what a convolution gives for the input's and kernel's, at torch's steps.
 
     Decided at random sizes: the formula may be written in any way.
     """
-    tree = lowering.program.sizes[s.out.size]
-    if tree is None:
+    program = lowering.program
+    # An axis that the output shares is no other axis to slide along.
+    if s.out.size == s.axis.size or not all(is_step(program, e) for e in s.steps):
         return False
     generator = random.Random(0)
     for _ in range(40):
-        sizes, symbols = draw_sizes(lowering, generator)
-        sizes[s.axis.size] = generator.randint(8, 40)
-        if not complete_sizes(lowering, sizes, symbols, skip=s.out.size):
+        sizes = Sizes(program, generator)
+        number = {sympy.Symbol(n, integer=True): v for n, v in sizes.symbols.items()}
+        steps = Steps(*(int(e.xreplace(number)) for e in s.steps))
+        try:
+            length = sizes[s.out.size]
+        except ZeroDivisionError:
             return False
-        if s.kernel.size not in sizes:
-            return False  # it waits for the size that is asked about
-        number = {sympy.Symbol(n, integer=True): v for n, v in symbols.items()}
-        given = (s.stride, s.dilation, s.padding, s.output_padding)
-        steps = Steps(*(int(x.xreplace(number)) for x in given))
-        if steps.stride < 1:
-            continue
-        wanted = expected(sizes[s.axis.size], sizes[s.kernel.size], steps)
-        if evaluate_size(tree, sizes, symbols) != wanted:
+        if length != expected(sizes[s.axis.size], sizes[s.kernel.size], steps):
             return False
     return True
 
 
-def draw_sizes(
-    lowering: Lowering, generator: random.Random
-) -> tuple[dict[str, int], dict[str, int]]:
-    """Random sizes read off inputs, and random arguments and hyperparameters."""
-    program = lowering.program
-    symbols: dict[str, int] = {}
-    for name, value in program.spec.hyperparameters.items():
-        if isinstance(value, tuple):
-            symbols.update({f"{name}[{k}]": generator.randint(1, 3) for k in range(len(value))})
-        elif isinstance(value, int) and not isinstance(value, bool):
-            symbols[name] = generator.randint(1, 3)
-    for name, count in program.arguments.items():
-        keys = [f"{name}[{k}]" for k in range(count)] if count else [name]
-        symbols.update({k: generator.randint(1, 4) for k in keys})
-    sizes = {size: generator.randint(8, 40) for size, tree in program.sizes.items() if tree is None}
-    return sizes, symbols
+def is_step(program: Program, e: Expr) -> bool:
+    """Whether an expression is a number of hyperparameters alone, and negative for none of them."""
+    known = {sympy.Symbol(n, integer=True) for n in numbers(program)}
+    return e.free_symbols <= known and not any(
+        term.could_extract_minus_sign() for term in sympy.Add.make_args(e)
+    )
 
 
-def complete_sizes(
-    lowering: Lowering, sizes: dict[str, int], symbols: dict[str, int], skip: str
-) -> bool:
-    """Compute the other sizes but one; false if what that one needs is missing."""
-    pending = [s for s in lowering.program.sizes if s not in sizes and s != skip]
-    for _ in range(len(pending) + 1):
-        for size in list(pending):
-            tree = lowering.program.sizes[size]
-            assert tree is not None
-            try:
-                sizes[size] = evaluate_size(tree, sizes, symbols)
-            except (KeyError, ZeroDivisionError):
-                continue
-            pending.remove(size)
-    tree = lowering.program.sizes[skip]
-    return not _sizes_in(tree) & set(pending)
+class Sizes(dict[str, int]):
+    """Random sizes, each drawn or computed when it is asked for.
+
+    Args:
+        program: The layer.
+        generator: The source of those that are read off inputs, and of ``symbols``: arguments and
+            hyperparameters.
+    """
+
+    def __init__(self, program: Program, generator: random.Random) -> None:
+        """Draw the numbers that the constructor is given."""
+        super().__init__()
+        self.program = program
+        self.generator = generator
+        self.symbols = {name: generator.randint(1, 4) for name in numbers(program)}
+
+    def __missing__(self, size: str) -> int:
+        tree = self.program.sizes[size]
+        self[size] = (
+            self.generator.randint(8, 40)
+            if tree is None
+            else evaluate_size(tree, self, self.symbols)
+        )
+        return self[size]
 
 
-def _sizes_in(tree: g.Tree | None) -> set[str]:
-    if tree is None:
-        return set()
-    found = {tree.letter} if isinstance(tree, g.SizeOf) else set()
-    return found.union(*(_sizes_in(child) for child in g.children(tree)))
+def counts(program: Program) -> dict[str, int]:
+    """Constructor argument or hyperparameter → its number of elements (0 for a plain number)."""
+    given = program.spec.hyperparameters
+    own = {n: len(v) if isinstance(v, tuple) else 0 for n, v in given.items()}
+    return {**program.arguments, **own}
+
+
+def numbers(program: Program) -> list[str]:
+    """Arguments and hyperparameters as formulas name them, tuples taken apart."""
+    return [
+        number
+        for name, count in counts(program).items()
+        for number in ([f"{name}[{k}]" for k in range(count)] if count else [name])
+    ]
 
 
 def per_axis(lowering: Lowering, values: Sequence[Expr], default: int) -> str | None:
@@ -159,20 +153,17 @@ def per_axis(lowering: Lowering, values: Sequence[Expr], default: int) -> str | 
     head = whole_tuple(lowering, codes)
     if head is not None:
         return head
-    if len(codes) == 1:
-        return codes[0]
-    return f"({', '.join(codes)})"
+    shown = ", ".join(codes)
+    return shown if len(codes) == 1 else f"({shown})"
 
 
 def whole_tuple(lowering: Lowering, codes: Sequence[str]) -> str | None:
     """``self.stride`` for ``self.stride[0], self.stride[1]``, if that is all of the tuple."""
-    head = codes[0][: codes[0].rindex("[")] if codes[0].endswith("]") else ""
-    if not head or list(codes) != [f"{head}[{k}]" for k in range(len(codes))]:
-        return None
-    name = next((n for n, code in lowering.sizes.attributes.items() if code == head), "")
-    declared = lowering.program.spec.hyperparameters.get(name, lowering.program.arguments.get(name))
-    length = len(declared) if isinstance(declared, tuple) else declared
-    return head if length == len(codes) else None
+    for name, count in counts(lowering.program).items():
+        code = lowering.sizes.attributes.get(name)
+        if list(codes) == [f"{code}[{k}]" for k in range(count)]:
+            return code
+    return None
 
 
 def arguments(lowering: Lowering, slides: Sequence[Slide], groups: str | None) -> str:
@@ -231,20 +222,15 @@ class Slid:
 
 def every_axis(lowering: Lowering, codes: Sequence[str]) -> str:
     """A tuple with one number an axis: ``self.stride``, or one that is written out."""
-    whole = whole_tuple(lowering, codes) if len(codes) > 1 else None
+    whole = whole_tuple(lowering, codes)
     return whole or f"({', '.join(codes)}{',' if len(codes) == 1 else ''})"
 
 
 def steps_of(lowering: Lowering, slides: Sequence[Slide]) -> tuple[str, str, str, str]:
     """Stride, padding, dilation and output padding, each as a tuple."""
-    steps = (
-        [s.stride for s in slides],
-        [s.padding for s in slides],
-        [s.dilation for s in slides],
-        [s.output_padding for s in slides],
-    )
-    stride, padding, dilation, more = (
-        every_axis(lowering, [lowering.sizes.number(e).code for e in axis]) for axis in steps
+    stride, dilation, padding, more = (
+        every_axis(lowering, [lowering.sizes.number(e).code for e in axis])
+        for axis in zip(*(s.steps for s in slides), strict=True)
     )
     return stride, padding, dilation, more
 
@@ -271,14 +257,17 @@ def window(lowering: Lowering, read: Read, bound: set[Letter]) -> Window | None:
                 return None
             if not set(parts) <= set(lowering.batch):
                 plain += parts
-                axes.append(tuple(parts))
+                axes.append(parts)
             continue
-        found = slide(lowering, parts[0], axis[0], bound) if len(axis) == 1 else None
+        if len(axis) > 1:
+            return None
+        (index,), (letter,) = parts, axis
+        found = slide(lowering, index, letter, bound)
         if found is None:
             return None
         slides.append(found)
-        axes.append((axis[0],))
-    if not slides or len(slides) > 3 or len(plain) > 2 or len(axes) - len(slides) > 2:
+        axes.append(axis)
+    if not slides or len(slides) > 3 or len(plain) > 2:
         return None
     group = plain[0] if len(plain) == 2 else None
     channel = plain[-1] if plain else None
@@ -292,22 +281,23 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     if lowering.wide:
         return None
     bound = set(e.letters)
-    weight, image = weight_and_image(lowering, factors_of(e))
-    if weight is None or image is None:
+    found = weight_and_image(lowering, factors_of(e))
+    if found is None:
         return None
+    weight, image = found
     w = window(lowering, image, bound)
-    if w is None or w.channel is None:
+    if w is None:
         return None
     kernels = tuple((s.kernel,) for s in w.slides)
     matrix = lowering.read(weight)
     if w.channel not in bound:
-        return depthwise(lowering, e, w, matrix, bias)
-    if len(matrix.axes) != len(kernels) + 2 or matrix.axes[1:] != ((w.channel,), *kernels):
+        return depthwise(lowering, e, w, weight, bias)
+    if matrix.axes[1:] != ((w.channel,), *kernels):
         return None
     outer = matrix.axes[0]
-    if not isinstance(outer, tuple) or bound != {w.channel, *(s.kernel for s in w.slides)}:
-        return None
-    if (w.group is None) != (len(outer) == 1) or (w.group is not None and outer[0] != w.group):
+    assert isinstance(outer, tuple)
+    group = outer[0] if len(outer) > 1 else None
+    if group != w.group or bound != {w.channel, *(s.kernel for s in w.slides)}:
         return None
     groups = None if w.group is None else lowering.sizes.letter(w.group).code
     argument, used = bias_code(lowering, matrix.code, bias, outer)
@@ -321,34 +311,33 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
 
 
 def depthwise(
-    lowering: Lowering, e: Contraction, w: Window, matrix: Value, bias: Value | None
+    lowering: Lowering, e: Contraction, w: Window, weight: Read, bias: Value | None
 ) -> Found:
     """Σ_k W[o, k] x[n, o, stride p + dilation k - padding]: one kernel and group a channel."""
     kernels = tuple((s.kernel,) for s in w.slides)
-    if w.group is not None or w.channel is None or {*e.letters} != {s.kernel for s in w.slides}:
+    matrix = lowering.read(weight)
+    if w.group is not None or {*e.letters} != {s.kernel for s in w.slides}:
         return None
+    if matrix.axes != ((w.channel,), *kernels):
+        return None
+    assert w.channel is not None
     outer: Axis = (w.channel,)
-    if matrix.axes != (outer, *kernels):
-        return None
     source = lowering.values[w.read.tensor]
     argument, used = bias_code(lowering, matrix.code, bias, outer)
     groups, kernel = lowering.sizes.letter(w.channel).code, f"{matrix.code}.unsqueeze(1)"
     options = arguments(lowering, w.slides, groups)
     call = f"F.conv{len(kernels)}d({source.code}, {kernel}{argument}{options})"
-    weight, _ = weight_and_image(lowering, factors_of(e))
-    assert weight is not None
     batch = (BATCH,) if BATCH in w.axes else ()
     axes = (*batch, outer, *((s.out,) for s in w.slides))
     lowering.slid.append(Slid(e, w, "conv", axes, (weight.tensor, kernel), groups))
     return Value(call, axes), used
 
 
-def weight_and_image(
-    lowering: Lowering, factors: Sequence[Expr]
-) -> tuple[Read | None, Read | None]:
+def weight_and_image(lowering: Lowering, factors: Sequence[Expr]) -> tuple[Read, Read] | None:
     """A parameter and an input, if those are the factors."""
-    if len(factors) != 2:
-        return None, None
     weights = [r for f in factors if (r := parameter_read(lowering, f)) is not None]
-    images = [f for f in factors if isinstance(f, Read) and f not in weights]
-    return (weights[0], images[0]) if len(weights) == 1 and len(images) == 1 else (None, None)
+    images = [f for f in factors if f not in weights]
+    match weights, images:
+        case [weight], [Read() as image]:
+            return weight, image
+    return None

@@ -44,6 +44,7 @@ ROOM_TESTS = {
         "test_layer",
         "test_lower_parts",
         "test_lowering",
+        "test_windows_parts",
         "test_write",
     ),
 }
