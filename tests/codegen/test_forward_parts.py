@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import sympy
 import torch
+import torch.nn.functional as F
 from sympy import Rational, Symbol
 from torch import Tensor
 
@@ -19,6 +22,8 @@ from derive.derivation import derive
 from derive.nodes import Read
 from derive.resolve import resolve
 from tests.codegen.specs import spec
+from verify.instances import sample_one
+from verify.interpret import Interpreter, TorchArithmetic
 
 PARAMETERS = {"W": {"torch": "weight"}, "V": {"torch": "other"}, "b": {"torch": "bias"}}
 SIZES = {x: f"{x}_size" for x in "ijkl"}
@@ -122,9 +127,9 @@ def test_sizes_are_read_off_the_axes_of_an_input(axes, shape, wanted):
 
 
 # ---------------------------------------------------------------------- the writer
-def writer_of(made, ansatz="output gauge", absent=frozenset()):
-    derivation = derive(made, absent)
-    names = (*derivation.program.arguments, *made.hyperparameters)
+def writer_of(derivation, ansatz="output gauge"):
+    program = derivation.program
+    names = (*program.arguments, *program.spec.hyperparameters, "radius")
     attributes = {n: f"self.{n}" for n in names}
     correction = derivation.correction(ansatz)
     return ForwardWriter(derivation, correction, attributes, general=False, fused={})
@@ -135,13 +140,13 @@ def plain(**more):
 
 
 def test_names_of_the_file_and_of_inputs_are_taken():
-    low = writer_of(plain()).lowering
+    low = writer_of(derive(plain())).lowering
     assert low.names == {"x", "y", "self", "torch", "F", "nn", "math"}
     assert low.device == "x.device"
 
 
 def test_a_layer_without_inputs_is_where_its_parameter_is():
-    assert writer_of(layer("z[i] = W[i]", "")).lowering.device == "self.weight.device"
+    assert writer_of(derive(layer("z[i] = W[i]", ""))).lowering.device == "self.weight.device"
 
 
 X, Y = (Read(Symbol(name), Symbol("n")) for name in "xy")
@@ -159,7 +164,7 @@ def evaluated(code, low, **tensors):
 @pytest.fixture(scope="module")
 def writer():
     """The writer of a layer with inputs x[n] and y[n]."""
-    return writer_of(plain())
+    return writer_of(derive(plain()))
 
 
 @pytest.fixture
@@ -232,3 +237,195 @@ def test_infinities_are_taken_out_where_a_product_may_hold_them(powers, guarded,
     bases = (x**2 + y**2, x)
     product = sympy.Mul(*(b**-p for b, p in zip(bases, powers, strict=False)))
     assert ("nan_to_num" in writer.inverse_powers(product).code) is guarded
+
+
+# ---------------------------------------------------------------------- whole passes
+SMALL = {
+    "linear": layer("z[n, i] = W[i, j]*x[n, j] + b[i]"),
+    "square and skip": layer("z[n, i] = W[i, j]*x[n, j]**2 + y[n, i]"),
+    "two degrees": layer("z[n, i] = W[i, j]*x[n, j]**2 + 2*V[i, j]*x[n, j]**3 + b[i]"),
+    "groups": layer(
+        "z[n, (g, i), p] = W[(g, i), j]*x[n, (g, j), p] + b[(g, i)]", "n g p", sizes="g"
+    ),
+    "each unit": layer("z[n, (g, i)] = W[(g, i)]*x[n, (g, i)]", unit="g i", sizes="g"),
+    "one number": layer("z[n, i] = 3*b[i] + x[n, i]"),
+    "product": layer("z[n, i] = W[i, j]*V[j, k]*x[n, k]"),
+    "product of heads": layer("z[n, i, l] = W[i, l, j]*V[j, k]*x[n, k]", unit="i l"),
+    "columns": layer("z[i, n] = W[i, j]*V[j, k]*x[k, n]"),
+}
+derivation_of = functools.cache(lambda name: derive(SMALL[name]))
+SCALED = ("output gauge", "unit gauge", "input map")
+
+
+def stored(tensor, value):
+    """A tensor over its letters with its composed axes put together."""
+    sizes = iter(value.shape)
+    return value.reshape([math.prod(next(sizes) for _ in axis) for axis in tensor.axes])
+
+
+def ran(writer, instance):
+    """What the code of a forward pass gives for an instance, and the pass."""
+    program, found = writer.program, writer.write()
+    tensors = {k: torch.as_tensor(v).double() for k, v in instance.tensors.items()}
+    given = {t.name: stored(t, tensors[t.name]) for t in program.inputs}
+    own = {
+        program.spec.parameters[t.name].torch: stored(t, tensors[t.name])
+        for t in program.parameters
+    }
+    layer = SimpleNamespace(**own, **instance.symbols, radius=instance.radius)
+    value = evaluated(found.result, writer.lowering, **given, self=layer, F=F)
+    return value, tensors, found
+
+
+def over(expression, letters, instance, tensors):
+    """An expression by the reading of the notation that only verification uses."""
+    symbols = {**instance.symbols, "radius": instance.radius}
+    run = Interpreter(instance.sizes, symbols, tensors, TorchArithmetic())
+    return run.over(expression, letters)
+
+
+def corrected(correction, program, instance, tensors):
+    """The corrected output over its letters, where the gauge is finite."""
+    letters = program.output.letters
+    if correction.ansatz == "matrix gauge":
+        unit = tuple(program.unit)
+        rows = (*program.site, *unit, *(x.primed for x in unit))
+        z = over(program.output.value, (*program.site, *unit), instance, tensors)
+        size = math.prod(z.shape[len(program.site) :])
+        kernel = over(correction.gauge, rows, instance, tensors)
+        kernel = kernel.reshape(*z.shape[: len(program.site)], size, size)
+        flat = z.reshape(*z.shape[: len(program.site)], size, 1)
+        solved = torch.linalg.solve_triangular(torch.linalg.cholesky(kernel), flat, upper=False)
+        order = [(*program.site, *unit).index(x) for x in letters]
+        return solved.reshape(z.shape).permute(order)
+    gauge = over(correction.gauge, letters, instance, tensors)
+    terms = correction.terms or ((1, program.output.value),)
+    return sum(gauge**d * over(part, letters, instance, tensors) for d, part in terms)
+
+
+def cases():
+    for name in SMALL:
+        for correction in derivation_of(name).corrections:
+            if correction.applies and correction.ansatz in (*SCALED, "matrix gauge"):
+                yield pytest.param(name, correction.ansatz, id=f"{name}-{correction.ansatz}")
+
+
+@pytest.mark.parametrize(("name", "ansatz"), list(cases()))
+def test_the_code_of_a_forward_pass_gives_the_corrected_output(name, ansatz):
+    derivation = derivation_of(name)
+    program = derivation.program
+    for k in range(3):
+        instance = sample_one(derivation, k, kinds=("varied",))
+        writer = writer_of(derivation, ansatz)
+        found, tensors, _ = ran(writer, instance)
+        wanted = corrected(writer.correction, program, instance, tensors)
+        output = program.tensors[program.output.target]
+        torch.testing.assert_close(found, stored(output, wanted), rtol=1e-9, atol=1e-12)
+
+
+def test_every_way_to_scale_is_among_them():
+    found = {case.values[1] for case in cases()}
+    assert found == {*SCALED, "matrix gauge"}
+
+
+OPTIONAL = {"W": {"torch": "weight", "optional": True}, "b": {"torch": "bias"}}
+
+
+@pytest.mark.parametrize(
+    ("forward", "itself"),
+    [
+        ("z[i] = W[i, j]*x[j] + b[i]", True),
+        ("z[i] = W[i, j]*x[j] + b[i] + y[i]", False),
+        ("z[i, p] = W[i, j]*x[j, p] + b[i, p]", True),
+        ("z[i] = W[i, j]*x[j] + b[i + 1]", False),
+        ("z[i, p] = W[i, j]*x[j, p] + b[i, p + 1]", False),
+    ],
+)
+def test_a_parameter_that_is_the_output_is_copied(forward, itself):
+    """Without W, K is I and z is a parameter; what its user does to z must not change that."""
+    parameters = {**OPTIONAL, "b": {"torch": "bias", "axes": "i p" if "p]" in forward else "i"}}
+    sizes = {"i": "i_size", "j": "j_size", "p": "p_size"}
+    sizes = {k: v for k, v in sizes.items() if k != "p" or "p]" in forward}
+    made = spec(
+        "S", forward, "", "i p" if "p]" in forward else "i", parameters=parameters, sizes=sizes
+    )
+    writer = writer_of(derive(made, frozenset("W")))
+    assert writer.is_parameter() is itself
+    if writer.correction.gauge == 1:
+        found = writer.write()
+        assert found.result.endswith(".clone()") is itself
+        assert found.gauge is None
+
+
+def test_an_input_that_is_the_output_is_no_parameter():
+    writer = writer_of(derivation_of("linear"))
+    x = Read(Symbol("x"), *writer.program.inputs[0].letters)
+    line = replace(writer.program.output, value=x)
+    writer.program = replace(writer.program, lines=(line,))
+    assert not writer.is_parameter()
+
+
+def assigned(statements):
+    return [line.split(" = ")[0] for line in statements]
+
+
+@pytest.mark.parametrize("ansatz", ["output gauge", "input map"])
+def test_a_pass_says_where_its_lines_and_its_gauge_are(ansatz):
+    made = layer("h[n, j] = x[n, j]**2\ng[n, j] = 2*h[n, j]\nz[n, i] = W[i, j]*g[n, j]")
+    found = writer_of(derive(made), ansatz).write()
+    before, (start, end) = found.statements[: found.lines], found.gauge
+    assert assigned(before) == ["h", "g"]
+    assert assigned(found.statements[found.lines : start]) == ["z"]
+    assert assigned(found.statements[start:end])[-1] == "scale"
+    assert found.statements[end:] == ()
+    assert "scale" not in "".join(found.statements[:start])
+
+
+def test_a_gauge_that_may_be_infinite_is_kept_finite_and_no_other():
+    passes = {name: writer_of(derivation_of(name)).write() for name in ("linear", "groups")}
+    bare = writer_of(derive(layer("z[n, i] = W[i, j]*x[n, j]"))).write()
+    assert [bare.singular, *(p.singular for p in passes.values())] == [True, False, False]
+    assert "_finite" in bare.helpers
+    assert all("_finite" not in p.helpers for p in passes.values())
+
+
+N, G, I, P = 2, 3, 4, 5
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@pytest.mark.parametrize(
+    ("axes", "repeated"),
+    [("ngp", True), ("ngip", False), ("np", False), ("nip", False), ("gp", True), ("nih", False)],
+)
+def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
+    """A scale for each group is repeated, or z taken apart; a letter that z lacks comes with it."""
+    writer = writer_of(derivation_of("groups"))
+    writer.taken_apart = apart
+    letters = writer.program.letters
+    unit = ((letters["g"], letters["i"]), (letters["p"],))
+    z = Value("z", (BATCH, *unit))
+    single = {"n": BATCH, **{x: (letters[x],) for x in "gip"}, "h": (letters["j"],)}
+    scale = Value("scale", tuple(single[x] for x in axes))
+    values, order = writer.beside(z, scale, Value("z", z.axes))
+    sizes = {"n": N, "g": G, "i": I, "p": P, "h": 7}
+    given = {"z": torch.randn(N, G * I, P), "scale": torch.randn([sizes[x] for x in axes])}
+    layer = SimpleNamespace(g_size=G, i_size=I)
+    left, right, last = (evaluated(v.code, writer.lowering, **given, self=layer) for v in values)
+    names = "".join({v: k for k, v in single.items()}.get(a, "u") for a in order)
+    assert ("u" in names) is ("repeat_interleave" in values[1].code)
+    assert ("repeat_interleave" in values[1].code) is (repeated and not apart)
+    whole = names.replace("u", "gi")
+    full = torch.einsum(
+        f"ngip,{axes}->{''.join(sorted(whole, key=whole.index))}",
+        given["z"].view(N, G, I, P),
+        given["scale"],
+    )
+    torch.testing.assert_close((left * right).reshape(full.shape), full)
+    torch.testing.assert_close(last, left)
+
+
+def test_a_frozen_gauge_carries_no_gradient_and_another_does():
+    frozen = writer_of(derive(layer("z[n, i] = W[i, j]*V[j, k]*x[n, k]")), "matrix gauge")
+    assert frozen.correction.frozen
+    assert any(".detach()" in line for line in frozen.write().statements)
+    assert ".detach()" not in "".join(writer_of(derivation_of("linear")).write().statements)
