@@ -389,7 +389,7 @@ def test_a_gauge_that_may_be_infinite_is_kept_finite_and_no_other():
     assert all("_finite" not in p.helpers for p in passes.values())
 
 
-N, G, I, P = 2, 3, 4, 5
+LENGTHS = {"n": 2, "g": 3, "i": 4, "p": 5, "h": 7}
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -407,9 +407,8 @@ def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
     single = {"n": BATCH, **{x: (letters[x],) for x in "gip"}, "h": (letters["j"],)}
     scale = Value("scale", tuple(single[x] for x in axes))
     values, order = writer.beside(z, scale, Value("z", z.axes))
-    sizes = {"n": N, "g": G, "i": I, "p": P, "h": 7}
-    given = {"z": torch.randn(N, G * I, P), "scale": torch.randn([sizes[x] for x in axes])}
-    layer = SimpleNamespace(g_size=G, i_size=I)
+    given = {"z": torch.randn(2, 3 * 4, 5), "scale": torch.randn([LENGTHS[x] for x in axes])}
+    layer = SimpleNamespace(g_size=3, i_size=4)
     left, right, last = (evaluated(v.code, writer.lowering, **given, self=layer) for v in values)
     names = "".join({v: k for k, v in single.items()}.get(a, "u") for a in order)
     assert ("u" in names) is ("repeat_interleave" in values[1].code)
@@ -417,7 +416,7 @@ def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
     whole = names.replace("u", "gi")
     full = torch.einsum(
         f"ngip,{axes}->{''.join(sorted(whole, key=whole.index))}",
-        given["z"].view(N, G, I, P),
+        given["z"].view(2, 3, 4, 5),
         given["scale"],
     )
     torch.testing.assert_close((left * right).reshape(full.shape), full)
