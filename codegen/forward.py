@@ -15,7 +15,7 @@ from codegen.sizes import SizeCode
 from codegen.values import BATCH, Axis, Level, Value, insert_axes
 from derive.corrections import Correction
 from derive.derivation import Derivation
-from derive.nodes import BINDERS, Letter, Read, letters_in, reads
+from derive.nodes import BINDERS, Letter, Read, reads
 from derive.program import Program, Tensor
 from derive.structure import is_positive_sum
 
@@ -62,8 +62,8 @@ def batch_letters(program: Program) -> tuple[Letter, ...]:
     for place, axis in enumerate(output.axes):
         letter = axis[0]
         holders = [t for t in inputs if letter in t.letters]
-        leads = all(len(t.axes) > place and t.axes[place] == (letter,) for t in holders)
-        if len(axis) > 1 or not holders or not leads or len(holders) < len(inputs):
+        leads = all(t.axes[place] == (letter,) for t in holders)
+        if len(axis) > 1 or not leads or len(holders) < len(inputs):
             break
         if any(letter in t.letters for t in program.parameters) or not _passes_through(
             program, letter
@@ -76,7 +76,7 @@ def batch_letters(program: Program) -> tuple[Letter, ...]:
 def _passes_through(program: Program, letter: Letter) -> bool:
     for line in program.lines:
         for node in sympy.preorder_traversal(line.value):
-            if isinstance(node, BINDERS) and any(x.size == letter.size for x in node.letters):
+            if isinstance(node, BINDERS) and letter in node.letters:
                 return False
             if isinstance(node, Symbol) and node.name == f"size({letter.size})":
                 return False
@@ -87,8 +87,6 @@ def _passes_through(program: Program, letter: Letter) -> bool:
                     letter in index.free_symbols and axis != letter
                 ):
                     return False
-        if letter not in line.letters and letter in letters_in([line.value]):
-            return False
     return True
 
 
@@ -106,26 +104,20 @@ def input_value(tensor: Tensor, batch: tuple[Letter, ...]) -> Value:
 def shape_codes(
     program: Program, given: Sequence[Value], attributes: Mapping[str, str]
 ) -> dict[str, Value]:
-    """Size class → code that reads it off a tensor that is given."""
+    """Size class → code that reads it off a tensor that is given.
+
+    Of a composed axis, one letter may be left to find: the axis over the other letters.
+    """
     found: dict[str, Value] = {}
-    for value in given:
-        for axis in value.axes:
-            if isinstance(axis, tuple) and len(axis) == 1 and program.sizes[axis[0].size] is None:
-                shape = f"{value.code}.shape[{value.position(axis)}]"
-                found.setdefault(axis[0].size, Value(shape, scalar=True))
-    # One letter of a composed axis may be left to find: the axis over the other letters.
-    for value in given:
-        for axis in value.axes:
-            if not isinstance(axis, tuple) or len(axis) < 2:
-                continue
-            unknown = [x for x in axis if program.sizes[x.size] is None and x.size not in found]
-            if len(unknown) == 1:
-                code = SizeCode(program, attributes, found)
-                known = code.product([code.size(x.size) for x in axis if x not in unknown])
-                shape = f"{value.code}.shape[{value.position(axis)}]"
-                found[unknown[0].size] = Value(
-                    f"{shape} // {known.at(Level.UNARY)}", level=Level.PRODUCT, scalar=True
-                )
+    axes = [(value, a) for value in given for a in value.axes if isinstance(a, tuple)]
+    for value, axis in sorted(axes, key=lambda pair: len(pair[1])):
+        unknown = [x for x in axis if program.sizes[x.size] is None and x.size not in found]
+        if len(unknown) != 1:
+            continue
+        shape = f"{value.code}.shape[{value.position(axis)}]"
+        code = SizeCode(program, attributes, found)
+        known = code.product([code.letter(x) for x in axis if x not in unknown])
+        found[unknown[0].size] = code.quotient(Value(shape, scalar=True), known)
     return found
 
 
@@ -151,24 +143,19 @@ class ForwardWriter:
         for tensor in program.parameters:
             name = program.spec.parameters[tensor.name].torch
             values[tensor.name] = Value(f"self.{name}", tuple(tensor.axes))
-        device = f"{program.inputs[0].name}.device" if program.inputs else f"self.{name}.device"
+        first, *_ = values.values()
         self.lowering = Lowering(
             program,
             self.batch,
             values,
             SizeCode(program, attributes, shapes),
-            device,
+            f"{first.code}.device",
             general=general,
             recognisers=RECOGNISERS,
             fused=fused,
         )
-        self.lowering.names |= {t.name for t in program.inputs} | {
-            "self",
-            "torch",
-            "F",
-            "nn",
-            "math",
-        }
+        inputs = (t.name for t in program.inputs)
+        self.lowering.names = {*inputs, "self", "torch", "F", "nn", "math"}
         self.singular = False
         self.scale: Value | None = None  # what gauge() has written
         self.scaled: Value | None = None  # what it scales

@@ -84,13 +84,7 @@ class SizeCode:
             )
         if isinstance(tree, g.Call) and tree.function == "//":
             top, bottom = (self.tree(a) for a in tree.arguments)
-            if bottom.code == "1":
-                return top
-            return Value(
-                f"{top.at(Level.PRODUCT)} // {bottom.at(Level.UNARY)}",
-                level=Level.PRODUCT,
-                scalar=True,
-            )
+            return self.quotient(top, bottom)
         raise DerivationError(f"{type(tree).__name__} cannot stand in a size")
 
     def total(self, parts: list[Value]) -> Value:
@@ -119,6 +113,13 @@ class SizeCode:
             f"({p.code})" if p.level < Level.PRODUCT or "//" in p.code else p.code for p in kept
         )
         return Value(sign + code, level=Level.PRODUCT, scalar=True)
+
+    def quotient(self, top: Value, bottom: Value) -> Value:
+        """A // b."""
+        if bottom.code == "1":
+            return top
+        code = f"{top.at(Level.PRODUCT)} // {bottom.at(Level.UNARY)}"
+        return Value(code, level=Level.PRODUCT, scalar=True)
 
     def number(self, expression: Expr) -> Value:
         """An expression in sizes and hyperparameters alone, as a Python number.
