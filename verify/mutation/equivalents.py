@@ -240,6 +240,24 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "Python's 0 and SymPy's are equal, as a key of a dictionary and as a number in a sum",
     ),
     Equivalent(
+        "codegen/axes ",
+        "condition negated",
+        "if TYPE_CHECKING  →  if not TYPE_CHECKING$",
+        "names for annotations, which nothing evaluates: imported or not, no value is another",
+    ),
+    Equivalent(
+        r"codegen/axes Axes\.permuted",
+        "arguments swapped",
+        r"zip\(value\.axes, axes, strict=True\)  →  zip\(axes, value\.axes, strict=True\)$",
+        "two lists differ at the same places, whichever of them is named first",
+    ),
+    Equivalent(
+        r"codegen/elementwise Elementwise\.term_order",
+        "items swapped",
+        r"\(bool\(reads\(term\)\), self\.is_bias\(term\), .*  →  \(self\.is_bias\(term\), bool\(",
+        "a bias is read, so that numbers, other terms and biases come in this order by either key",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",
