@@ -403,7 +403,7 @@ SPECS: tuple[LayerSpec, ...] = (
         sizes={"a": "heads", "(a, d)": "embed", "j": "features"},
     ),
     # an intermediate that is a number
-    spec("Counted", "m = 3*size(j)\nz[n, i] = W[i, j]*x[n, j]*exp(-x[n, j]/m)/sqrt(m) + m*b[i]"),
+    spec("Counted", "m = 3*size(j)\nz[n, i] = W[i, j]*x[n, j]*tanh(x[n, j]/m)/sqrt(m) + m*b[i]"),
     spec(
         "SquareTable",
         "z[n, t, d] = R[t + u]*x[n, u, d] + W[d, f]*x[n, t, f]",
