@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from codegen.backward_windows import Adjoint
     from codegen.windows import Slid
 
-UNTYPED = ("F.bilinear(", "torch.linalg.")  # torch's own stubs give these no type
+UNTYPED = "F.bilinear("  # torch's own stubs give it no type
 Recogniser = Callable[..., "tuple[Value, bool] | None"]
 
 
@@ -88,11 +88,11 @@ class Axes(ABC):
         return candidate
 
     def assign(self, wanted: str, value: Value) -> Value:
-        """A statement ``name = value``."""
+        """A statement ``name = value`` of a tensor."""
         name = self.name(wanted)
-        untyped = any(f in value.code for f in UNTYPED)
-        self.statements.append(f"{name}{': Tensor' if untyped else ''} = {value.code}")
-        return Value(name, value.axes, Level.ATOM, value.scalar)
+        kind = ": Tensor" if UNTYPED in value.code else ""
+        self.statements.append(f"{name}{kind} = {value.code}")
+        return Value(name, value.axes)
 
     def helper(self, name: str) -> str:
         """Note that the file needs a helper function."""
@@ -121,7 +121,7 @@ class Axes(ABC):
                 axes = (*value.axes[:place], *((x,) for x in axis), *value.axes[place + 1 :])
                 call = self.helper("_unflatten") if self.reversing else "torch.unflatten"
                 code = f"{call}({value.code}, {position}, ({', '.join(sizes)}))"
-                return self.split(value.with_code(code, axes))
+                value = value.with_code(code, axes)
         return value
 
     def arranged(self, value: Value, axes: Sequence[Axis]) -> Value:
@@ -158,11 +158,12 @@ class Axes(ABC):
         if BATCH in target and BATCH not in value.axes:
             raise DerivationError("a value without the leading axes cannot be the output")
         value = insert_axes(value, target)
-        sizes = ["-1" if not isinstance(a, tuple) else self.sizes.letter(a[0]).code for a in target]
+        letters = [x for a in target if isinstance(a, tuple) for x in a]
+        sizes = [self.sizes.letter(x).code for x in letters]
         if BATCH in target:
             if not value.code.isidentifier():
                 value = self.assign("value", value)
-            sizes[0] = f"*{value.code}.shape[: {1 - len(target)}]"
+            sizes = [f"*{value.code}.shape[: {-len(letters)}]", *sizes]
         return value.with_code(f"{value.at(Level.ATOM)}.expand({', '.join(sizes)})", target)
 
     def permuted(self, value: Value, axes: Sequence[Axis]) -> Value:
@@ -182,17 +183,8 @@ class Axes(ABC):
 
     def aligned(self, values: Sequence[Value]) -> tuple[list[Value], tuple[Axis, ...]]:
         """Values that broadcast against each other, and the axes of the result."""
-        tensors = [v for v in values if not v.scalar]
-        if len({v.axes for v in tensors}) > 1 or any(
-            len(set(v.axes)) < len(v.axes) for v in tensors
-        ):
-            values = [v if v.scalar else self.split(v) for v in values]
-        axes = merge_order([v.axes for v in values if not v.scalar])
-        arranged = []
-        for value in values:
-            if value.scalar:
-                arranged.append(value)
-                continue
-            own = [a for a in axes if a in value.axes]
-            arranged.append(insert_axes(self.permuted(value, own), axes))
-        return arranged, axes
+        if len({v.axes for v in values if not v.scalar}) > 1:
+            values = [self.split(v) for v in values]
+        axes = merge_order([v.axes for v in values])
+        ordered = (self.permuted(v, [a for a in axes if a in v.axes]) for v in values)
+        return [insert_axes(v, axes) for v in ordered], axes

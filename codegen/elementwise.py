@@ -11,7 +11,7 @@ from sympy import Add, Expr, Function, Mul, Pow
 from codegen.axes import Axes
 from codegen.signs import positive
 from codegen.sizes import LARGEST_INTEGER
-from codegen.values import Axis, Level, Value
+from codegen.values import Axis, Level, Value, single
 from derive.errors import DerivationError
 from derive.nodes import Contraction, Letter, MaxOver, Read, Softmax, reads, size_symbol, substitute
 
@@ -42,7 +42,7 @@ class Elementwise(Axes):
         values: list[Value] = []
         rest = list(terms)
         for term in terms:
-            if term not in rest or not isinstance(term, Contraction):
+            if not isinstance(term, Contraction):
                 continue
             for other in [t for t in rest if self.is_bias(t)]:
                 found = self.contraction(term, self.of(other))
@@ -68,16 +68,16 @@ class Elementwise(Axes):
         return Value(f"-{value.at(Level.MATRIX)}", value.axes, Level.UNARY, value.scalar)
 
     def total(self, plus: Sequence[Value], minus: Sequence[Value] = ()) -> Value:
-        """A + b - c with broadcasting."""
-        everything, axes = self.aligned([*plus, *minus])
-        if len(everything) == 1:
-            return everything[0]
-        code = everything[0].code
-        for value in everything[1 : len(plus)]:
+        """A + b - c with broadcasting; something is added, and something is a tensor."""
+        (first, *others), axes = self.aligned([*plus, *minus])
+        if not others:
+            return first
+        code, more = first.code, len(plus) - 1
+        for value in others[:more]:
             code += f" + {value.code}" if not value.code.startswith("-") else f" - {value.code[1:]}"
-        for value in everything[len(plus) :]:
+        for value in others[more:]:
             code += f" - {value.at(Level.MATRIX)}"
-        return Value(code, axes, Level.SUM, all(v.scalar for v in everything))
+        return Value(code, axes, Level.SUM)
 
     def term_order(self, term: Expr) -> tuple[bool, bool, int, str]:
         """Numbers first, then what depends on inputs, largest first; biases last."""
@@ -96,13 +96,12 @@ class Elementwise(Axes):
         mean, factors = self.mean(list(factors))
         if mean is not None:
             top.append(mean)
-        sign = coefficient < 0
+        negative = coefficient.is_negative
         coefficient = abs(coefficient)
         if max(coefficient.p, coefficient.q) >= LARGEST_INTEGER:
             top.append(self.sizes.number(coefficient))
             coefficient = sympy.Integer(1)
-        if coefficient.p != 1:
-            top.append(self.sizes.number(sympy.Integer(coefficient.p)))
+        top.append(self.sizes.number(sympy.Integer(coefficient.p)))
         if coefficient.q != 1:
             bottom.append(self.sizes.number(sympy.Integer(coefficient.q)))
         for factor in sorted(factors, key=lambda f: (bool(reads(f)), not self.is_bias(f), str(f))):
@@ -110,13 +109,13 @@ class Elementwise(Axes):
                 bottom.append(self.of(factor.base))
             else:
                 top.append(self.of(factor))
-        value = self.product(top) if top else Value("1", scalar=True)
+        value = self.product(top)
         if bottom:
             under = self.product(bottom)
             (over, below), axes = self.aligned([value, under])
             code = f"{over.at(Level.MATRIX)} / {below.at(Level.UNARY)}"
-            value = Value(code, axes, Level.PRODUCT, over.scalar and below.scalar)
-        return self.negated(value) if sign else value
+            value = Value(code, axes, Level.PRODUCT)
+        return self.negated(value) if negative else value
 
     def mean(self, factors: list[Expr]) -> tuple[Value | None, list[Expr]]:
         """Σ_j f / size(j) as a mean, where the sum is a plain one."""
@@ -136,15 +135,12 @@ class Elementwise(Axes):
         scalars = [v for v in values if v.scalar]
         tensors = [v for v in values if not v.scalar]
         if not tensors:
-            return self.sizes.product(list(scalars))
-        aligned, axes = self.aligned(
-            [*([self.sizes.product(scalars)] if scalars else []), *tensors]
-        )
-        kept = [v for v in aligned if v.code != "1"]
-        if len(kept) == 1:
-            return kept[0]
-        factors = [kept[0].at(Level.MATRIX), *(v.at(Level.PRODUCT) for v in kept[1:])]
-        code = " * ".join(factors)
+            return self.sizes.product(scalars)
+        aligned, axes = self.aligned([self.sizes.product(scalars), *tensors])
+        first, *others = (v for v in aligned if v.code != "1")
+        if not others:
+            return first
+        code = " * ".join([first.at(Level.MATRIX), *(v.at(Level.PRODUCT) for v in others)])
         return Value(code, axes, Level.PRODUCT)
 
     def power(self, e: Pow) -> Value:
@@ -157,8 +153,6 @@ class Elementwise(Axes):
         if not exponent.is_Rational:
             raise DerivationError(f"no code for the power {exponent}")
         base = self.of(e.base)
-        if base.scalar:
-            return self.sizes.number(e)
         code = base.at(Level.ATOM)
         if exponent == 2:
             return base.with_code(f"{code}.square()")
@@ -182,7 +176,8 @@ class Elementwise(Axes):
         name = e.func.__name__
         if name == "maximum":
             return self.maximum(e)
-        inner = self.of(e.args[0])
+        (argument,) = e.args
+        inner = self.of(argument)
         if name == "Step":
             return inner.with_code(f"({inner.code} > 0).to({inner.at(Level.ATOM)}.dtype)")
         if name not in FUNCTION_CODE:
@@ -191,20 +186,18 @@ class Elementwise(Axes):
 
     def maximum(self, e: Function) -> Value:
         """max(a, b); with a number it is a clamp."""
-        values = [self.of(a) for a in e.args]
-        tensors = [v for v in values if not v.scalar]
-        if len(tensors) == 1:
-            number = next(v for v in values if v.scalar)
-            return tensors[0].with_code(f"{tensors[0].at(Level.ATOM)}.clamp(min={number.code})")
-        aligned, axes = self.aligned(values)
-        return Value(f"torch.maximum({aligned[0].code}, {aligned[1].code})", axes)
+        one, other = sorted((self.of(a) for a in e.args), key=lambda v: v.scalar)
+        if other.scalar:
+            return one.with_code(f"{one.at(Level.ATOM)}.clamp(min={other.code})")
+        (one, other), axes = self.aligned([one, other])
+        return Value(f"torch.maximum({one.code}, {other.code})", axes)
 
     def softmax(self, e: Softmax) -> Value:
         """torch.softmax over the axis of its letter."""
-        at = e.args[2]
-        if not isinstance(at, Letter) or at.size != e.letters[0].size:
+        body, bound, at = e.args
+        if not isinstance(at, Letter) or at.size != bound.size:
             return self.of(e.expanded())
-        inner = self.split(self.of(substitute(e.body, {e.letters[0]: at})))
+        inner = self.split(self.of(substitute(body, {bound: at})))
         return inner.with_code(f"torch.softmax({inner.code}, dim={inner.position((at,))})")
 
     def maximum_over(self, e: MaxOver) -> Value:
@@ -224,6 +217,6 @@ class Elementwise(Axes):
 
     def without(self, value: Value, letters: Sequence[Letter]) -> tuple[str, list[Axis]]:
         """The dimensions of some letters as an argument, and the axes that are left."""
-        dims = sorted(value.position((x,)) for x in letters)
-        shown = str(dims[0]) if len(dims) == 1 else f"({', '.join(map(str, dims))})"
-        return shown, [a for a in value.axes if not (isinstance(a, tuple) and a[0] in letters)]
+        gone = [single(x) for x in letters]
+        dims = ", ".join(map(str, sorted(map(value.position, gone))))
+        return (dims if len(gone) == 1 else f"({dims})"), [a for a in value.axes if a not in gone]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
+
+from sympy import Expr, Symbol
 
 from derive import grammar as g
 from derive.errors import SpecError
 from derive.lower import Lowering
-from derive.nodes import Letter
+from derive.nodes import Contraction, Delta, Letter, Read, substitute
 from derive.parser import Parser
 from derive.program import Line, Program, Tensor
 from derive.sizes import Axes, SizeTable
@@ -69,7 +73,7 @@ class _Resolver:
         self.collect(closed)
         self.check_names(closed)
         arguments, sizes = self.sizes.resolve(self.axes, self.kinds, bool(self.absent))
-        lines = tuple(self.lower(s) for s in closed)
+        lines = without_numbers([self.lower(s) for s in closed])
         return self.assemble(closed, lines, arguments, sizes)
 
     def reached(self, statements: list[g.Statement]) -> list[g.Statement]:
@@ -365,6 +369,19 @@ class _Resolver:
                 )
             found.append(letter)
         return tuple(x for x in output.letters if x in found)
+
+
+def without_numbers(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """Lines that are tensors: an intermediate that is a number, as 3*size(j), stands for itself."""
+    numbers: dict[Expr, Expr] = {}
+    kept = []
+    for line in lines:
+        value = substitute(line.value, numbers)
+        if line.letters or value.has(Read, Delta, Contraction) or line is lines[-1]:
+            kept.append(replace(line, value=value))
+        else:
+            numbers[Read(Symbol(line.target))] = value
+    return tuple(kept)
 
 
 def parse_forward(spec: LayerSpec) -> tuple[g.Statement, ...]:

@@ -402,6 +402,8 @@ SPECS: tuple[LayerSpec, ...] = (
         parameters=names("U"),
         sizes={"a": "heads", "(a, d)": "embed", "j": "features"},
     ),
+    # an intermediate that is a number
+    spec("Counted", "m = 3*size(j)\nz[n, i] = W[i, j]*x[n, j]*tanh(x[n, j]/m)/sqrt(m) + m*b[i]"),
     spec(
         "SquareTable",
         "z[n, t, d] = R[t + u]*x[n, u, d] + W[d, f]*x[n, t, f]",

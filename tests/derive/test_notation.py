@@ -75,6 +75,23 @@ def test_formula(text, expected):
     np.testing.assert_allclose(value, wanted)
 
 
+def test_an_intermediate_that_is_a_number_stands_for_itself():
+    spec = LayerSpec(
+        name="Layer",
+        forward="m = 3*size(j)\nk = m + 1\nh[n, j] = x[n, j]/k\nz[n, i] = m*W[i, j]*h[n, j]",
+        site="n",
+        unit="i",
+        parameters={"W": {"torch": "weight"}},
+        sizes={"i": "out_features", "j": "in_features"},
+    )
+    program = resolve(spec)
+    assert [line.target for line in program.lines] == ["h", "z"]
+    assert list(program.tensors) == ["x", "W", "h", "z"]
+    x, W = np.random.default_rng(0).standard_normal((2, 3, 4))
+    values = run_program(program, Evaluator({"n": 3, "i": 3, "j": 4}, {"x": x, "W": W}, {}))
+    np.testing.assert_allclose(values["z"], 12 / 13 * x @ W.T)
+
+
 def test_division_in_an_index_reads_zero_where_it_is_not_exact():
     value, tensors = run(
         "z[n, i] = W[i]*x[n, i/step]",

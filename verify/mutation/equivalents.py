@@ -251,4 +251,22 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         r"0  →  -?1$|40  →  (39|41)$|4  →  5$|8  →  [79]$",
         "any source of random sizes, and about as many of them, decide alike",
     ),
+    Equivalent(
+        "codegen/axes ",
+        "condition negated",
+        "if TYPE_CHECKING  →  if not TYPE_CHECKING$",
+        "names for annotations, which nothing evaluates: imported or not, no value is another",
+    ),
+    Equivalent(
+        r"codegen/axes Axes\.permuted",
+        "arguments swapped",
+        r"zip\(value\.axes, axes, strict=True\)  →  zip\(axes, value\.axes, strict=True\)$",
+        "two lists differ at the same places, whichever of them is named first",
+    ),
+    Equivalent(
+        r"codegen/elementwise Elementwise\.term_order",
+        "items swapped",
+        r"\(bool\(reads\(term\)\), self\.is_bias\(term\), .*  →  \(self\.is_bias\(term\), bool\(",
+        "a bias is read, so that numbers, other terms and biases come in this order by either key",
+    ),
 )

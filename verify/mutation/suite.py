@@ -41,6 +41,7 @@ ROOM_TESTS = {
         "test_attention",
         "test_calls_parts",
         "test_coefficients",
+        "test_elementwise_parts",
         "test_forward_parts",
         "test_layer",
         "test_lower_parts",
