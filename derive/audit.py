@@ -27,7 +27,15 @@ from derive.program import Program, Tensor
 from derive.rank import unchanged_by_scale
 from derive.resolve import resolve
 from derive.spec import LayerSpec, Parameter
-from derive.structure import Structure, classify, constant_mean, is_diagonal, named, on_diagonal
+from derive.structure import (
+    Structure,
+    classify,
+    constant_mean,
+    is_diagonal,
+    named,
+    on_diagonal,
+    shortest,
+)
 from derive.update import Update, definitions, depends_on_parameters, derive_update
 
 EPSILON = "eps"
@@ -142,11 +150,6 @@ def in_statistics(program: Program, structure: Structure) -> Expr:
     """κ with the normalised tensor written out, and the statistics that it is made of as reads."""
     written = {k: v for k, v in definitions(program).items() if k == fed(program).name}
     return normal(inline(structure.kappa, written))
-
-
-def shortest(*expressions: Expr) -> Expr:
-    """The expression with the shortest text."""
-    return min(expressions, key=lambda e: (len(str(e)), str(e)))
 
 
 # ---------------------------------------------------------------------- ε = 0

@@ -115,7 +115,7 @@ def _clean(term: Expr) -> Expr:
     while changed:
         changed = False
         for factor in term.args if term.is_Mul else ():
-            pair = _letter_pair(factor)
+            pair = letter_pair(factor)
             if pair is None:
                 continue
             keep, drop = sorted(pair, key=lambda x: (x.mark != "", x.mark, x.name))
@@ -128,7 +128,7 @@ def _clean(term: Expr) -> Expr:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _letter_pair(factor: Expr) -> tuple[Letter, Letter] | None:
+def letter_pair(factor: Expr) -> tuple[Letter, Letter] | None:
     """The two letters of one size of δ(a-b), if that is what it is."""
     if not isinstance(factor, Delta):
         return None
@@ -291,7 +291,7 @@ def _apply_deltas(term: Expr, bound: set[Letter]) -> tuple[Expr, set[Letter]] | 
 
 def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None:
     """δ(b - e) with bound b and e a letter of the same size or a token: b := e, always in range."""
-    pair = _letter_pair(delta)
+    pair = letter_pair(delta)
     if pair is not None:
         for letter, other in (pair, pair[::-1]):
             if letter in bound and (
@@ -314,7 +314,7 @@ def _join_deltas(first: Delta, second: Delta) -> Expr | None:
 
     Not where the second is of two letters already: δ(a-b) δ(a-c) would become another for ever.
     """
-    if _letter_pair(second) is not None:
+    if letter_pair(second) is not None:
         return None
     for sign in (1, -1):
         difference = first.args[0] + sign * second.args[0]

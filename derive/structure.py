@@ -16,7 +16,7 @@ from derive.formula import formula
 from derive.fractions import cancel, factored
 from derive.functions import Step, maximum, relu
 from derive.nodes import Contraction, Delta, Letter, Read, reads, size_symbol, substitute
-from derive.normal import contract, expand, inline, normal
+from derive.normal import contract, expand, inline, letter_pair, normal
 from derive.program import Program
 from derive.rank import witness_mean, witness_off_diagonal
 from derive.squares import complete_squares
@@ -25,6 +25,7 @@ from derive.update import Update, definitions, depends_on_parameters
 MAX_EXPANDED = 60
 MAX_SIMPLIFIED = 12
 MAX_TOWER = 4
+MAX_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,17 @@ def simplest(expression: Expr) -> Expr:
     candidates = [expression, cancel(expression)]
     if len(Add.make_args(expression)) > 3:
         candidates.append(factored(expression))
-    return min(candidates, key=lambda e: (len(str(e)), str(e)))
+    return shortest(*candidates)
+
+
+def shortest(*expressions: Expr) -> Expr:
+    """The expression with the shortest text."""
+    return min(expressions, key=lambda e: (len(str(e)), str(e)))
 
 
 def subtracts(expression: Expr) -> bool:
     """Whether terms are subtracted outside of squares, so that rounding may cancel what is left."""
-    if isinstance(expression, sympy.Pow) and expression.exp.is_Integer and expression.exp % 2 == 0:
+    if isinstance(expression, sympy.Pow) and expression.exp.is_even:
         return False
     if isinstance(expression, Add) and any(t.could_extract_minus_sign() for t in expression.args):
         return True
@@ -98,7 +104,7 @@ def sum_of_squares(update: Update) -> Expr:
     def hide(node: Expr) -> Expr:
         square = isinstance(node, sympy.Pow) and node.base.is_Add and node.exp == 2
         if square:
-            return hidden.setdefault(node, sympy.Dummy("square", positive=True))
+            return hidden.setdefault(node, sympy.Dummy("square"))
         return node.func(*(hide(a) for a in node.args)) if isinstance(node, Add | Mul) else node
 
     total = factored(hide(Add(*parts)))
@@ -127,14 +133,12 @@ def sum_of_gradients(
         free = list(update.axes[name])
         fixed: dict[Letter, Expr] = {}
         for delta in sorted(deltas, key=str):
-            element = next((m for m in free if delta.free_symbols >= {m}), None)
-            letter = next((x for x in sorted(delta.free_symbols, key=str) if x != element), None)
-            if element is None or delta not in (Delta(letter - element), Delta(element - letter)):
-                return kappa
-            if not isinstance(letter, Letter) or letter.size != element.size:
+            pair = letter_pair(delta) or ()
+            element = next((m for m in free if m in pair), None)
+            if element is None:
                 return kappa
             free.remove(element)
-            fixed[element] = letter
+            (fixed[element],) = {*pair} - {element}
         rest = Add(*(Mul(*(f for f in Mul.make_args(t) if f not in deltas)) for t in terms))
         if primes:
             # A product of tensors, or else each of its elements would have to be held at each site.
@@ -150,43 +154,44 @@ def sum_of_gradients(
     return candidate if cancel(normal(inline(candidate - kappa, known))) == 0 else kappa
 
 
+def without_subtraction(update: Update, kappa: Expr) -> Expr:
+    """κ as a sum of squares where it subtracts and that is found, else as it is."""
+    if not subtracts(kappa):
+        return kappa
+    squares = sum_of_squares(update)
+    if subtracts(squares):
+        squares = sum_of_gradients(update, kappa)
+    return kappa if subtracts(squares) else squares
+
+
 def classify(update: Update) -> Structure:
     """Classify the self-kernel of a layer.
 
     Raises:
         DerivationError: If the self-kernel is 0: the output does not depend on the parameters.
     """
-    program = update.program
-    unit = program.unit
+    program, unit = update.program, update.program.unit
     compact = update.self_kernel
-    if compact == 0:
-        raise DerivationError("the self-kernel is 0: no parameter moves this activation")
     if not is_diagonal(compact, unit) and witness_off_diagonal(program, compact):
         return _anisotropic(update)
-    full = normal(inline(compact, definitions(program))) if program.lines[:-1] else compact
+    full = normal(inline(compact, definitions(program)))
     if full == 0:
         raise DerivationError("the self-kernel is 0: no parameter moves this activation")
-    if not is_diagonal(compact, unit) and not is_diagonal(full, unit):
+    if not is_diagonal(full, unit):
         return _anisotropic(update)
     compact = on_diagonal(compact, unit)
     full = cancel(on_diagonal(full, unit))
     constant = not reads(full)
     dependent = _reads_parameter(program, full)
-    if constant or (
-        not dependent and _reads_parameter(program, inline(compact, definitions(program)))
-    ):
-        compact = full
-    compact = complete_squares(simplest(compact))
-    if subtracts(compact):
-        squares = sum_of_squares(update)
-        squares = squares if not subtracts(squares) else sum_of_gradients(update, compact)
-        compact = compact if subtracts(squares) else squares
     if constant:
-        compact = full = (
-            sympy.factor(full)
-            if len(str(sympy.factor(full))) < len(str(full))
-            else sympy.expand(full)
-        )
+        factor = sympy.factor(full)
+        compact = full = factor if len(str(factor)) < len(str(full)) else sympy.expand(full)
+    else:
+        # What vanishes once intermediates are written out must not stand in the way of one gauge.
+        gone = set(unit) & compact.free_symbols - full.free_symbols
+        if gone or (not dependent and _reads_parameter(program, compact)):
+            compact = full
+        compact = without_subtraction(update, complete_squares(simplest(compact)))
     isotropic = not set(unit) & full.free_symbols
     return Structure(
         "isotropic" if isotropic else "diagonal",
@@ -238,17 +243,17 @@ def expanded_terms(expression: Expr, program: Program) -> int:
             return sum(count(a) for a in node.args)
         if isinstance(node, sympy.Pow):
             exponent = int(node.exp) if node.exp.is_Integer else 1
-            return int(count(node.base) ** max(abs(exponent), 1))
+            return int(count(node.base) ** abs(exponent))
         return math.prod(count(a) for a in node.args)
 
-    for line in program.lines[:-1]:
+    for line in program.lines:
         sizes[line.target] = count(line.value)
     return count(expression)
 
 
 def _reads_parameter(program: Program, expression: Expr) -> bool:
-    names = {t.name for t in program.parameters}
-    return any(r.tensor in names for r in reads(expression))
+    """Whether an expression reads a parameter, or a line that does."""
+    return any(r.tensor in program.dependent for r in reads(expression))
 
 
 def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Expr] | None:
@@ -257,7 +262,7 @@ def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Ex
     # A mean that is constant over some letters is constant over more of them too.
     if not present or witness_mean(program, kappa, present):
         return None
-    for count in range(1, len(present) + 1):
+    for count, _ in enumerate(present, 1):
         for letters in itertools.combinations(present, count):
             fresh = {x: x.fresh() for x in letters}
             total = contract(expand(substitute(kappa, fresh)), list(fresh.values()))
@@ -269,17 +274,17 @@ def constant_mean(program: Program, kappa: Expr) -> tuple[tuple[Letter, ...], Ex
 
 def vanishing(kappa: Expr, program: Program) -> str | None:
     """Whether switching off units (a step of something that holds parameters) makes κ zero."""
-    parameters = {t.name for t in program.parameters}
     kappa = kappa.replace(relu, lambda a: a * Step(a))
     kappa = kappa.replace(maximum, lambda a, b: b + (a - b) * Step(a - b))
-    found = [s for s in kappa.atoms(Step) if any(r.tensor in parameters for r in reads(s))]
-    steps = sorted(found, key=str)
-    for values in itertools.product((0, 1), repeat=min(len(steps), 4)):
-        chosen = {s: Integer(v) for s, v in zip(steps, values, strict=False)}
+    found = [s for s in kappa.atoms(Step) if _reads_parameter(program, s)]
+    steps = sorted(found, key=str)[:MAX_STEPS]
+    for values in itertools.product((0, 1), repeat=len(steps)):
+        chosen = {s: Integer(v) for s, v in zip(steps, values, strict=True)}
         if steps and normal(substitute(kappa, chosen)) == 0:
             off = ", ".join(
-                f"{formula(s.args[0], program, unicode=True)} {'>' if v else '<'} 0"
-                for s, v in zip(steps, values, strict=False)
+                f"{formula(argument, program, unicode=True)} {'>' if v else '<'} 0"
+                for s, v in zip(steps, values, strict=True)
+                for argument in s.args
             )
             return (
                 f"κ = 0 wherever {off}: there no step moves the activation, whatever multiplies it"
@@ -334,12 +339,12 @@ def named(program: Program, expression: Expr) -> Expr:
     cancelling may be n v/(v + ε).
     """
     known = definitions(program)
-    for line in reversed(program.lines[:-1]):
+    for line in reversed(program.lines):
         if line.target in program.dependent:
             continue
         value = normal(inline(line.value, known))
         symbol = Read(sympy.Symbol(line.target), *line.letters)
-        for atom in sorted(value.atoms(Contraction) & expression.atoms(Contraction), key=str):
+        for atom in sorted(expression.atoms(Contraction), key=str):
             hidden = sympy.Dummy("atom")
             equation = value.xreplace({atom: hidden})
             slope = sympy.diff(equation, hidden)
@@ -350,4 +355,4 @@ def named(program: Program, expression: Expr) -> Expr:
             if len(str(candidate)) < len(str(expression)):
                 expression = candidate
     apart = cancel(expression - 1) + 1
-    return min((expression, apart), key=lambda e: (len(str(e)), str(e)))
+    return shortest(expression, apart)

@@ -269,4 +269,23 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         r"\(bool\(reads\(term\)\), self\.is_bias\(term\), .*  →  \(self\.is_bias\(term\), bool\(",
         "a bias is read, so that numbers, other terms and biases come in this order by either key",
     ),
+    Equivalent(
+        "derive/structure _anisotropic",
+        "LtE to Lt",
+        r".* <= MAX_(SIMPLIFIED|EXPANDED)  →",
+        "how long an expression may be to be tried in a simpler form, of which any is right",
+    ),
+    Equivalent(
+        "derive/structure (simplest|named)",
+        "(items|arguments) swapped",
+        r"\[expression, cancel\(expression\)\]  →|shortest\(expression, apart\)  →",
+        "the shortest is the same in any order, and of two with one text either will do",
+    ),
+    Equivalent(
+        "derive/structure sum_of_gradients",
+        "intersection to union",
+        r"set\.intersection\(",
+        "what comes out is shown to be κ or not taken, and without a δ that not all terms have it "
+        "is none: Σ_m (δ_im a + b)² is a² + 2ab + Σ_m b², and not (a + b)²",
+    ),
 )

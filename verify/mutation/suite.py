@@ -34,6 +34,7 @@ ROOM_TESTS = {
         "test_powers",
         "test_roots_parts",
         "test_stages",
+        "test_structure_parts",
         "test_sums",
         "test_update_parts",
     ),
