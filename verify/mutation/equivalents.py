@@ -240,6 +240,13 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "Python's 0 and SymPy's are equal, as a key of a dictionary and as a number in a sum",
     ),
     Equivalent(
+        "codegen/forms ",
+        "items swapped",
+        r"\(linear, bilinear, convolution, transposed_convolution, transposed_box, box_sum\)  →  ",
+        "each form asks for other factors or other axes of them: no sum of any spec fits two, and "
+        "so none is computed by another form where another is asked first",
+    ),
+    Equivalent(
         "codegen/windows size_fits",
         "40 to .*",
         "40",

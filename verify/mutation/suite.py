@@ -36,7 +36,14 @@ ROOM_TESTS = {
         "test_sums",
         "test_update_parts",
     ),
-    "codegen": ("test_attention", "test_coefficients", "test_layer", "test_lowering", "test_write"),
+    "codegen": (
+        "test_attention",
+        "test_coefficients",
+        "test_forms_parts",
+        "test_layer",
+        "test_lowering",
+        "test_write",
+    ),
 }
 """Those of what is derived and how it is lowered; the others are about words and other modules."""
 OPTIONS = ("-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "--rootdir", str(ROOT))
