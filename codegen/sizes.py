@@ -18,10 +18,23 @@ from derive.program import Program
 LARGEST_INTEGER = 2**63
 """What torch multiplies a tensor by is smaller."""
 LARGEST_NUMBER = 10**30
-FUNCTIONS = {sympy.log: "log", sympy.exp: "exp", sympy.tanh: "tanh", sympy.erf: "erf"}
-"""Functions of numbers, by their names in ``math``."""
+CONSTANTS = {sympy.pi: "math.pi", sympy.E: "math.e"}
+FUNCTIONS = {
+    sympy.Abs: "abs",
+    sympy.log: "math.log",
+    sympy.exp: "math.exp",
+    sympy.tanh: "math.tanh",
+    sympy.erf: "math.erf",
+}
+"""Functions of numbers in Python."""
 SIMPLE = 10**6
 """A decimal stands for the fraction of so small a denominator that rounds to it."""
+
+
+def decimal(number: float) -> Fraction:
+    """The fraction that a decimal stands for; where none is simple, the one of its digits."""
+    simple = Fraction(number).limit_denominator(SIMPLE)
+    return simple if float(simple) == number else Fraction(repr(number))
 
 
 class SizeCode:
@@ -89,10 +102,11 @@ class SizeCode:
 
     def total(self, parts: list[Value]) -> Value:
         """A + b - c."""
-        code = parts[0].code
-        for part in parts[1:]:
+        first, *others = parts
+        code = first.code
+        for part in others:
             code += f" - {part.code[1:]}" if part.code.startswith("-") else f" + {part.code}"
-        return Value(code, level=Level.SUM, scalar=True) if len(parts) > 1 else parts[0]
+        return Value(code, level=Level.SUM, scalar=True) if others else first
 
     def product(self, parts: list[Value]) -> Value:
         """A * b; a factor -1 becomes a sign."""
@@ -104,21 +118,24 @@ class SizeCode:
             elif part.code != "1":
                 kept.append(part)
         if not kept:
-            return Value(f"{sign}1", scalar=True)
-        if len(kept) == 1:
-            inner = kept[0].at(Level.PRODUCT) if sign else kept[0].code
-            return Value(sign + inner, level=Level.UNARY if sign else kept[0].level, scalar=True)
-        # A floor division must not be regrouped: it keeps its parentheses inside a product.
-        code = " * ".join(
-            f"({p.code})" if p.level < Level.PRODUCT or "//" in p.code else p.code for p in kept
-        )
-        return Value(sign + code, level=Level.PRODUCT, scalar=True)
+            kept.append(Value("1", scalar=True))
+        if len(kept) == 1 and not sign:
+            return kept.pop()
+        # A floor division must be neither regrouped nor negated: it keeps its parentheses.
+        factors = [
+            Value(f"({p.code})") if p.level < Level.PRODUCT or "//" in p.code else p for p in kept
+        ]
+        code = sign + " * ".join(p.code for p in factors)
+        alone = min(Level.UNARY, *(p.level for p in factors))
+        return Value(code, level=alone if len(factors) == 1 else Level.PRODUCT, scalar=True)
 
     def quotient(self, top: Value, bottom: Value) -> Value:
         """A // b."""
         if bottom.code == "1":
             return top
-        code = f"{top.at(Level.PRODUCT)} // {bottom.at(Level.UNARY)}"
+        # A sum would take a minus in front for the whole quotient's, which is rounded down.
+        above = f"({top.code})" if top.code.startswith("-") else top.at(Level.PRODUCT)
+        code = f"{above} // {bottom.at(Level.UNARY)}"
         return Value(code, level=Level.PRODUCT, scalar=True)
 
     def number(self, expression: Expr) -> Value:
@@ -131,9 +148,8 @@ class SizeCode:
             return self.rational(expression)
         if isinstance(expression, Symbol):
             return self.symbol(expression)
-        if isinstance(expression, sympy.NumberSymbol):
-            known = {sympy.pi: "math.pi", sympy.E: "math.e"}
-            return Value(known.get(expression) or repr(float(expression)), scalar=True)
+        if expression in CONSTANTS:
+            return Value(CONSTANTS[expression], scalar=True)
         if expression.is_Add:
             terms = sorted(
                 expression.args, key=lambda e: (e.could_extract_minus_sign(), e.is_number, str(e))
@@ -142,27 +158,24 @@ class SizeCode:
         if expression.is_Mul:
             return self._quotient(expression)
         if expression.is_Pow:
-            if abs(expression.exp) == sympy.Rational(1, 2):
-                root = f"math.sqrt({self.number(expression.base).code})"
-                return (
-                    Value(root, scalar=True)
-                    if expression.exp > 0
-                    else Value(f"1 / {root}", level=Level.PRODUCT, scalar=True)
-                )
-            base = self.number(expression.base).at(Level.ATOM)
-            power = expression.exp
-            shown = str(power) if power.is_Integer and power > 0 else repr(float(power))
-            if power.is_Integer and power < 0:
-                shown = str(int(power))
-            return Value(f"{base} ** {shown}", level=Level.POWER, scalar=True)
-        if isinstance(expression, sympy.Abs):
-            return Value(f"abs({self.number(expression.args[0]).code})", scalar=True)
+            return self.power(expression.base, expression.exp)
         if expression.func in FUNCTIONS:
-            inside = self.number(expression.args[0]).code
-            return Value(f"math.{FUNCTIONS[expression.func]}({inside})", scalar=True)
+            (argument,) = expression.args
+            code = f"{FUNCTIONS[expression.func]}({self.number(argument).code})"
+            return Value(code, scalar=True)
         if expression.is_number:
             return Value(repr(float(expression)), scalar=True)
         raise DerivationError(f"{expression} is no number of sizes and hyperparameters")
+
+    def power(self, base: Expr, exponent: Expr) -> Value:
+        """A power or a square root."""
+        inner = self.number(base)
+        if 2 * exponent == 1:
+            return Value(f"math.sqrt({inner.code})", scalar=True)
+        if 2 * exponent == -1:
+            return Value(f"1 / math.sqrt({inner.code})", level=Level.PRODUCT, scalar=True)
+        shown = str(exponent) if exponent.is_Integer else repr(float(exponent))
+        return Value(f"{inner.at(Level.ATOM)} ** {shown}", level=Level.POWER, scalar=True)
 
     def rational(self, number: Expr) -> Value:
         """A fraction: an integer, a decimal that says which fraction it is, or else a quotient.
@@ -180,7 +193,7 @@ class SizeCode:
         if q == 1 and abs(p) < LARGEST_INTEGER:
             return Value(str(p), level=level, scalar=True)
         shown = repr(p / q)
-        if (1 < q <= SIMPLE) or Fraction(shown) == Fraction(p, q):
+        if decimal(p / q) == Fraction(p, q):
             return Value(shown, level=level, scalar=True)
         return Value(f"{p} / {q}", level=Level.PRODUCT, scalar=True)
 

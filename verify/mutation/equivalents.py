@@ -288,4 +288,11 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "what comes out is shown to be κ or not taken, and without a δ that not all terms have it "
         "is none: Σ_m (δ_im a + b)² is a² + 2ab + Σ_m b², and not (a + b)²",
     ),
+    Equivalent(
+        "codegen/forms ",
+        "items swapped",
+        r"\(linear, bilinear, convolution, transposed_convolution, transposed_box, box_sum\)  →  ",
+        "each form asks for other factors or other axes of them: no sum of any spec fits two, and "
+        "so none is computed by another form where another is asked first",
+    ),
 )

@@ -43,6 +43,7 @@ ROOM_TESTS = {
         "test_calls_parts",
         "test_coefficients",
         "test_elementwise_parts",
+        "test_forms_parts",
         "test_forward_parts",
         "test_layer",
         "test_lower_parts",
