@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from sympy import Rational, Symbol
 from torch import Tensor
 
+from codegen.forms import RECOGNISERS
 from codegen.forward import ForwardWriter, batch_letters, input_value, shape_codes
 from codegen.helpers import helper_code
 from codegen.values import BATCH, Level, Value
@@ -70,6 +71,12 @@ def test_leading_letters_are_those_that_a_layer_only_passes_through(forward, sit
 @pytest.mark.parametrize("forward", ["z[n, i] = W[n, i]*x[n]", "z[n, i] = W[n]*V[i]*x[n, i]"])
 def test_a_parameter_of_a_letter_keeps_it_from_being_passed_through(forward):
     assert batch_letters(program_of(forward, sizes="n")) == ()
+
+
+def test_a_letter_within_another_index_does_not_pass_through():
+    forward = "z[n, i] = W[i, j]*x[n, j] + V[i, j]*y[n, n + j]"
+    assert batch_letters(program_of(forward, inputs={"y": "n k"})) == ()
+    assert len(batch_letters(program_of(forward.replace("n + j", "2*j"), inputs={"y": "n k"}))) == 1
 
 
 def test_a_number_handed_in_lets_letters_pass_through():
@@ -143,6 +150,7 @@ def test_names_of_the_file_and_of_inputs_are_taken():
     low = writer_of(derive(plain())).lowering
     assert low.names == {"x", "y", "self", "torch", "F", "nn", "math"}
     assert low.device == "x.device"
+    assert low.recognisers == RECOGNISERS
 
 
 def test_a_layer_without_inputs_is_where_its_parameter_is():
@@ -400,7 +408,7 @@ LENGTHS = {"n": 2, "g": 3, "i": 4, "p": 5, "h": 7}
 def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
     """A scale for each group is repeated, or z taken apart; a letter that z lacks comes with it."""
     writer = writer_of(derivation_of("groups"))
-    writer.taken_apart = apart
+    writer.taken_apart |= apart
     letters = writer.program.letters
     unit = ((letters["g"], letters["i"]), (letters["p"],))
     z = Value("z", (BATCH, *unit))
