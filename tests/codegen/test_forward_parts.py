@@ -365,6 +365,18 @@ def test_a_parameter_that_is_the_output_is_copied(forward, itself):
         assert found.gauge is None
 
 
+def test_rows_of_a_parameter_are_no_parameter():
+    parameters = {**OPTIONAL, "E": {"torch": "table", "axes": "v i"}}
+    sizes = {"i": "i_size", "j": "j_size", "v": "rows"}
+    forward = "z[n, i] = W[i, j]*x[n, j] + E[t[n], i]"
+    del parameters["b"]
+    writer = writer_of(
+        derive(spec("S", forward, parameters=parameters, sizes=sizes), frozenset("W"))
+    )
+    assert isinstance(writer.program.output.value, Read)
+    assert not writer.is_parameter()
+
+
 def test_an_input_that_is_the_output_is_no_parameter():
     writer = writer_of(derivation_of("linear"))
     x = Read(Symbol("x"), *writer.program.inputs[0].letters)
@@ -429,6 +441,23 @@ def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
     )
     torch.testing.assert_close((left * right).reshape(full.shape), full)
     torch.testing.assert_close(last, left)
+
+
+def test_plain_axes_are_not_repeated():
+    writer = writer_of(derivation_of("groups"))
+    axes = (BATCH, (writer.program.letters["p"],))
+    (left, right), order = writer.beside(Value("z", axes), Value("scale", axes))
+    assert (left.code, right.code, order) == ("z", "scale", axes)
+
+
+def test_what_comes_after_a_source_reads_sizes_and_device_off_it():
+    made = layer("h[n, p, j] = x[n, p, j]**2\nz[n, p, i] = W[i, j]*h[n, p, j]*size(p)", "n p")
+    writer = writer_of(derive(made))
+    assert writer.lowering.sizes.letter(writer.program.letters["p"]).code == "x.shape[-2]"
+    writer.lowering.source = "h"
+    writer.write()
+    assert writer.lowering.sizes.letter(writer.program.letters["p"]).code == "h.shape[-2]"
+    assert writer.lowering.device == "h.device"
 
 
 def test_a_frozen_gauge_carries_no_gradient_and_another_does():

@@ -288,4 +288,10 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "what comes out is shown to be κ or not taken, and without a δ that not all terms have it "
         "is none: Σ_m (δ_im a + b)² is a² + 2ab + Σ_m b², and not (a + b)²",
     ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.times$",
+        "items swapped",
+        r"\[scale, z\]  →",
+        "a product is written with its numbers first, wherever they stand",
+    ),
 )
