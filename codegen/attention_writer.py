@@ -151,9 +151,8 @@ class AttentionWriter:
         """What a writer has written, with a result."""
         low = writer.lowering
         self.helpers |= low.helpers
-        return Forward(
-            tuple(low.statements), result.code, frozenset(low.helpers), {}, writer.singular
-        )
+        lines, helpers = tuple(low.statements), frozenset(low.helpers)
+        return Forward(lines, result.code, helpers, {}, writer.singular, 0, None)
 
     def scale(self, writer: ForwardWriter, gauge: Expr | None, axes: tuple[Axis, ...]) -> Forward:
         """A gauge as a tensor with the given axes.

@@ -46,8 +46,8 @@ class Forward:
     helpers: frozenset[str]
     fused: Mapping[str, str]
     singular: bool
-    lines: int = 0
-    gauge: tuple[int, int] | None = None
+    lines: int
+    gauge: tuple[int, int] | None
 
 
 def batch_letters(program: Program) -> tuple[Letter, ...]:
@@ -60,11 +60,10 @@ def batch_letters(program: Program) -> tuple[Letter, ...]:
     inputs = [t for t in program.inputs if t.letters]
     found: list[Letter] = []
     for place, axis in enumerate(output.axes):
-        letter = axis[0]
-        holders = [t for t in inputs if letter in t.letters]
-        leads = all(t.axes[place] == (letter,) for t in holders)
-        if len(axis) > 1 or not leads or len(holders) < len(inputs):
+        holders = [t for t in inputs if t.axes[place : place + 1] == (axis,)]
+        if len(axis) > 1 or len(holders) < len(inputs):
             break
+        (letter,) = axis
         if any(letter in t.letters for t in program.parameters) or not _passes_through(
             program, letter
         ):
@@ -114,10 +113,11 @@ def shape_codes(
         unknown = [x for x in axis if program.sizes[x.size] is None and x.size not in found]
         if len(unknown) != 1:
             continue
+        (letter,) = unknown
         shape = f"{value.code}.shape[{value.position(axis)}]"
         code = SizeCode(program, attributes, found)
-        known = code.product([code.letter(x) for x in axis if x not in unknown])
-        found[unknown[0].size] = code.quotient(Value(shape, scalar=True), known)
+        known = code.product([code.letter(x) for x in axis if x != letter])
+        found[letter.size] = code.quotient(Value(shape, scalar=True), known)
     return found
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from sympy import Rational, Symbol
 from torch import Tensor
 
+from codegen.forms import RECOGNISERS
 from codegen.forward import ForwardWriter, batch_letters, input_value, shape_codes
 from codegen.helpers import helper_code
 from codegen.values import BATCH, Level, Value
@@ -70,6 +71,12 @@ def test_leading_letters_are_those_that_a_layer_only_passes_through(forward, sit
 @pytest.mark.parametrize("forward", ["z[n, i] = W[n, i]*x[n]", "z[n, i] = W[n]*V[i]*x[n, i]"])
 def test_a_parameter_of_a_letter_keeps_it_from_being_passed_through(forward):
     assert batch_letters(program_of(forward, sizes="n")) == ()
+
+
+def test_a_letter_within_another_index_does_not_pass_through():
+    forward = "z[n, i] = W[i, j]*x[n, j] + V[i, j]*y[n, n + j]"
+    assert batch_letters(program_of(forward, inputs={"y": "n k"})) == ()
+    assert len(batch_letters(program_of(forward.replace("n + j", "2*j"), inputs={"y": "n k"}))) == 1
 
 
 def test_a_number_handed_in_lets_letters_pass_through():
@@ -143,6 +150,7 @@ def test_names_of_the_file_and_of_inputs_are_taken():
     low = writer_of(derive(plain())).lowering
     assert low.names == {"x", "y", "self", "torch", "F", "nn", "math"}
     assert low.device == "x.device"
+    assert low.recognisers == RECOGNISERS
 
 
 def test_a_layer_without_inputs_is_where_its_parameter_is():
@@ -357,6 +365,18 @@ def test_a_parameter_that_is_the_output_is_copied(forward, itself):
         assert found.gauge is None
 
 
+def test_rows_of_a_parameter_are_no_parameter():
+    parameters = {**OPTIONAL, "E": {"torch": "table", "axes": "v i"}}
+    sizes = {"i": "i_size", "j": "j_size", "v": "rows"}
+    forward = "z[n, i] = W[i, j]*x[n, j] + E[t[n], i]"
+    del parameters["b"]
+    writer = writer_of(
+        derive(spec("S", forward, parameters=parameters, sizes=sizes), frozenset("W"))
+    )
+    assert isinstance(writer.program.output.value, Read)
+    assert not writer.is_parameter()
+
+
 def test_an_input_that_is_the_output_is_no_parameter():
     writer = writer_of(derivation_of("linear"))
     x = Read(Symbol("x"), *writer.program.inputs[0].letters)
@@ -400,7 +420,7 @@ LENGTHS = {"n": 2, "g": 3, "i": 4, "p": 5, "h": 7}
 def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
     """A scale for each group is repeated, or z taken apart; a letter that z lacks comes with it."""
     writer = writer_of(derivation_of("groups"))
-    writer.taken_apart = apart
+    writer.taken_apart |= apart
     letters = writer.program.letters
     unit = ((letters["g"], letters["i"]), (letters["p"],))
     z = Value("z", (BATCH, *unit))
@@ -421,6 +441,23 @@ def test_an_output_and_its_scale_are_lined_up(axes, repeated, apart):
     )
     torch.testing.assert_close((left * right).reshape(full.shape), full)
     torch.testing.assert_close(last, left)
+
+
+def test_plain_axes_are_not_repeated():
+    writer = writer_of(derivation_of("groups"))
+    axes = (BATCH, (writer.program.letters["p"],))
+    (left, right), order = writer.beside(Value("z", axes), Value("scale", axes))
+    assert (left.code, right.code, order) == ("z", "scale", axes)
+
+
+def test_what_comes_after_a_source_reads_sizes_and_device_off_it():
+    made = layer("h[n, p, j] = x[n, p, j]**2\nz[n, p, i] = W[i, j]*h[n, p, j]*size(p)", "n p")
+    writer = writer_of(derive(made))
+    assert writer.lowering.sizes.letter(writer.program.letters["p"]).code == "x.shape[-2]"
+    writer.lowering.source = "h"
+    writer.write()
+    assert writer.lowering.sizes.letter(writer.program.letters["p"]).code == "h.shape[-2]"
+    assert writer.lowering.device == "h.device"
 
 
 def test_a_frozen_gauge_carries_no_gradient_and_another_does():

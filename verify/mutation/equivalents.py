@@ -295,4 +295,10 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "each form asks for other factors or other axes of them: no sum of any spec fits two, and "
         "so none is computed by another form where another is asked first",
     ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.times$",
+        "items swapped",
+        r"\[scale, z\]  →",
+        "a product is written with its numbers first, wherever they stand",
+    ),
 )
