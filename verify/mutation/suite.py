@@ -41,6 +41,7 @@ ROOM_TESTS = {
         "test_coefficients",
         "test_layer",
         "test_lowering",
+        "test_transposed_parts",
         "test_windows_parts",
         "test_write",
     ),
