@@ -8,15 +8,13 @@ so does one that scatters, whose shifted maps a compiler recomputes for each oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from sympy import Expr, Mul, Pow
+from sympy import Expr, Mul
 
 from codegen.calls import Found, factors_of
 from codegen.lower import Lowering
 from codegen.values import Value
 from codegen.windows import Slid, Window, arguments, every_axis, steps_of, window
-from derive.nodes import Contraction, Delta, Read, reads
+from derive.nodes import Contraction, Delta, Read, reads, substitute
 
 
 def box_sum(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -24,24 +22,16 @@ def box_sum(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
 
     f is a product of reads at the same window, so that it is 0 outside the range.
     """
+    powers = [f.as_base_exp() for f in factors_of(e)]
+    if not all(isinstance(f, Read) and n.is_Integer and n.is_positive for f, n in powers):
+        return None
     bound = set(e.letters)
-    found = sorted(reads(e.body), key=str)
-    if not found or e.body.has(Delta):
-        return None
-    windows = [window(lowering, r, bound) for r in found]
-    first = windows[0]
+    first, *others = (window(lowering, f, bound) for f, _ in sorted(powers, key=str))
     if first is None or any(
-        w is None or w.slides != first.slides or w.axes != first.axes for w in windows
+        w is None or w.slides != first.slides or w.axes != first.axes for w in others
     ):
         return None
-    if not all(
-        isinstance(f, Read)
-        or (isinstance(f, Pow) and isinstance(f.base, Read) and f.exp.is_Integer and f.exp > 0)
-        for f in factors_of(e)
-    ):
-        return None
-    kernels = {s.kernel for s in first.slides}
-    if not kernels <= bound or bound - kernels - {first.channel}:
+    if bound - {first.channel, *(s.kernel for s in first.slides)}:
         return None
     return window_sum(lowering, e, first, "conv"), False
 
@@ -75,32 +65,20 @@ def window_sum(lowering: Lowering, e: Contraction, w: Window, kind: str) -> Valu
 
 def on_grid(lowering: Lowering, e: Contraction, w: Window) -> Value:
     """The integrand where the input stands, summed over channels where the sum is."""
+    own = {s.axis for s in w.slides}
     mapping: dict[Expr, Expr] = {}
     for read in reads(e.body):
-        position, indices = 0, list(read.indices)
-        for axis in lowering.program.tensors[read.tensor].axes:
-            for letter in axis:
-                if any(s.axis == letter for s in w.slides):
-                    indices[position] = letter
-                position += 1
+        letters = lowering.program.tensors[read.tensor].letters
+        indices = (x if x in own else i for x, i in zip(letters, read.indices, strict=True))
         mapping[read] = Read(read.args[0], *indices)
     lowering.windowed = True
     integrand = Mul(*(f for f in factors_of(e) if not isinstance(f, Delta)))
-    value = lowering.of(replaced(integrand, mapping))
+    value = lowering.of(substitute(integrand, mapping))
     lowering.windowed = False
     if w.channel not in e.letters:
         return value
     assert w.channel is not None
     return lowering.reduced(lowering.split(value), [w.channel], "sum")
-
-
-def replaced(expression: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
-    """An expression with some of its nodes replaced."""
-    if expression in mapping:
-        return mapping[expression]
-    if not expression.args or expression.is_Symbol:
-        return expression
-    return expression.func(*(replaced(a, mapping) for a in expression.args))
 
 
 # -------------------------------------------------------------- the forms
@@ -143,7 +121,7 @@ def ones_of(lowering: Lowering, squares: Value, w: Window) -> tuple[str | None, 
     head = [x for a in squares.axes[: -len(w.slides)] if isinstance(a, tuple) for x in a]
     groups = lowering.sizes.product([lowering.sizes.letter(x) for x in head]).code if head else None
     kernel = kernel_of(lowering, w)
-    sizes = f"*{kernel}" if kernel.isidentifier() or "(" not in kernel else kernel[1:-1].rstrip(",")
+    sizes = kernel[1:-1].rstrip(",") if kernel.startswith("(") else f"*{kernel}"
     return groups, f"{squares.code}.new_ones({groups or 1}, 1, {sizes})"
 
 

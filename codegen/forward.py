@@ -15,7 +15,7 @@ from codegen.sizes import SizeCode
 from codegen.values import BATCH, Axis, Level, Value, insert_axes
 from derive.corrections import Correction
 from derive.derivation import Derivation
-from derive.nodes import BINDERS, Letter, Read, reads
+from derive.nodes import BINDERS, Delta, Letter, Read, reads
 from derive.program import Program, Tensor
 from derive.structure import is_positive_sum
 
@@ -78,6 +78,8 @@ def _passes_through(program: Program, letter: Letter) -> bool:
             if isinstance(node, BINDERS) and letter in node.letters:
                 return False
             if isinstance(node, Symbol) and node.name == f"size({letter.size})":
+                return False
+            if isinstance(node, Delta) and letter in node.free_symbols:
                 return False
         for read in reads(line.value):
             own = program.tensors[read.tensor].letters

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import sympy
 from sympy import Expr, Integer
 
@@ -14,6 +16,7 @@ from codegen.windows import (
     Slide,
     Steps,
     Window,
+    apart,
     arguments,
     size_fits,
     weight_and_image,
@@ -21,84 +24,71 @@ from codegen.windows import (
 from derive.nodes import Contraction, Delta, Letter, Read, reads
 
 
-def transposed(lowering: Lowering, e: Contraction) -> tuple[Window, set[Letter]] | None:
+def transposed(lowering: Lowering, e: Contraction) -> Window | None:
     """The scatter Σ_q [p + padding = stride q + dilation k] x[n, c, q] ..., taken apart."""
-    bound = set(e.letters)
     deltas = [f for f in factors_of(e) if isinstance(f, Delta)]
-    found = sorted(
-        (r for r in reads(e.body) if lowering.program.tensors[r.tensor].kind == "input"), key=str
-    )
+    tensors = lowering.program.tensors
+    images = [r for r in reads(e.body) if tensors[r.tensor].kind == "input"]
     # torch's convolutions take one leading axis, or none.
-    if not deltas or not found or len(lowering.batch) > 1:
+    if not deltas or len(images) != 1 or len(lowering.batch) > 1:
         return None
-    image = found[0]
-    tensor = lowering.program.tensors[image.tensor]
-    if any(not isinstance(i, Letter) for i in image.indices) or len(set(image.indices)) < len(
-        image.indices
-    ):
+    (image,) = images
+    if any(not isinstance(i, Letter) for i in image.indices):
         return None
-    slides: dict[Letter, Slide] = {}
-    for delta in deltas:
-        s = transposed_slide(lowering, delta, image, bound)
-        if s is None:
+    found = [transposed_slide(lowering, d, image, {*e.letters}) for d in deltas]
+    own = {(s.axis,): s for s in found if s is not None}
+    slides: list[Slide] = []
+    heads: list[tuple[Letter, ...]] = []
+    batch: tuple[Axis, ...] = ()
+    indices = iter(image.indices)
+    for axis in tensors[image.tensor].axes:
+        parts = tuple(islice(indices, len(axis)))
+        if parts in own:
+            slides.append(own[parts])
+        elif slides:
             return None
-        slides[s.axis] = s
-    axes: list[Axis] = []
-    plain: list[Letter] = []
-    ordered: list[Slide] = []
-    position = 0
-    for axis in tensor.axes:
-        parts = image.indices[position : position + len(axis)]
-        position += len(axis)
-        if len(parts) == 1 and parts[0] in slides:
-            ordered.append(slides[parts[0]])
-            axes.append(parts)
         elif set(parts) <= set(lowering.batch):
-            axes += [BATCH] if BATCH not in axes else []
+            batch = (BATCH,)
         else:
-            plain += parts
-            axes.append(parts)
-    if (
-        len(ordered) != len(slides)
-        or len(ordered) > 3
-        or len(plain) > 2
-        or not plain
-        or axes[-len(ordered) :] != [(s.axis,) for s in ordered]
-    ):
+            heads.append(parts)
+    if len(slides) != len(deltas) or len(slides) > 3 or len(heads) != 1:
         return None
-    group = plain[0] if len(plain) == 2 else None
-    if group is not None and (axes[-len(ordered) - 1] != tuple(plain) or group in bound):
+    (head,) = heads
+    *group, channel = head
+    within = {channel, *(s.kernel for s in slides), *(s.axis for s in slides)}
+    if len(group) > 1 or {*e.letters} - within or not apart(head, slides):
         return None
-    return Window(image, tuple(axes), tuple(ordered), group, plain[-1]), bound
+    axes = (*batch, head, *((s.axis,) for s in slides))
+    return Window(image, axes, tuple(slides), next(iter(group), None), channel)
 
 
 def transposed_slide(
     lowering: Lowering, delta: Delta, image: Read, bound: set[Letter]
 ) -> Slide | None:
     """One [p + padding - dilation k - stride q = 0], if p's size is a transposed convolution's."""
-    e = delta.args[0]
+    (e,) = delta.args
     letters = [x for x in e.free_symbols if isinstance(x, Letter)]
     outs = [x for x in letters if x not in bound]
-    inside = [x for x in letters if x in bound and x in image.indices]
+    inside = [x for x in letters if x in image.indices]
     kernels = [x for x in letters if x in bound and x not in image.indices]
     if len(outs) != 1 or len(inside) != 1 or len(kernels) != 1:
         return None
-    p, q, k = outs[0], inside[0], kernels[0]
-    if abs(e.coeff(p)) != 1:
-        return None
+    (p,), (q,), (k,) = outs, inside, kernels
+    # The sign of p; of another multiple of p something is left below.
     e = sympy.expand(e * e.coeff(p))
     stride, dilation = -e.coeff(q), -e.coeff(k)
-    padding = sympy.expand(e - p + stride * q + dilation * k)
-    used = {s.name for x in (stride, dilation, padding) for s in x.free_symbols}
-    for extra in (Integer(0), *_spare_hyperparameters(lowering, used)):
-        s = Slide(q, p, k, stride, dilation, padding, extra)
+    steps = stride, dilation, sympy.expand(e - p + stride * q + dilation * k)
+    used = {s.name for x in steps for s in x.free_symbols}
+    for output_padding in output_paddings(lowering, used):
+        s = Slide(q, p, k, *steps, output_padding)
         if size_fits(lowering, s, scattered):
             return s
     return None
 
 
-def _spare_hyperparameters(lowering: Lowering, used: set[str]) -> list[Expr]:
-    spare: list[Expr] = []
+def output_paddings(lowering: Lowering, used: set[str]) -> list[Expr]:
+    """None, and the hyperparameters that the index does not use."""
+    spare: list[Expr] = [Integer(0)]
     for name, value in lowering.program.spec.hyperparameters.items():
         keys = [f"{name}[{k}]" for k in range(len(value))] if isinstance(value, tuple) else [name]
         if not isinstance(value, bool | float):
@@ -117,22 +107,21 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
     if lowering.wide:
         return None
     total, e = e, flattened(e)
-    found = transposed(lowering, e)
+    w = transposed(lowering, e)
     rest = [f for f in factors_of(e) if not isinstance(f, Delta)]
     pair = weight_and_image(lowering, rest)
-    if found is None or pair is None:
+    if w is None or pair is None:
         return None
-    w, bound = found
     weight, image = pair
     kernels = tuple((s.kernel,) for s in w.slides)
     matrix = lowering.read(weight)
     head: tuple[Letter | None, ...] = (w.channel,) if w.group is None else (w.group, w.channel)
     if len(matrix.axes) != len(kernels) + 2 or matrix.axes[0] != head or matrix.axes[2:] != kernels:
         return None
-    if bound != {w.channel, *(s.kernel for s in w.slides), *(s.axis for s in w.slides)}:
-        return None
     inner = matrix.axes[1]
     assert isinstance(inner, tuple)
+    if w.channel not in e.letters or not apart(inner, w.slides):
+        return None
     outer: Axis = inner if w.group is None else (w.group, *inner)
     groups = None if w.group is None else lowering.sizes.letter(w.group).code
     argument, used = bias_code(lowering, matrix.code, bias, outer)
@@ -156,14 +145,7 @@ def transposed_convolution(lowering: Lowering, e: Contraction, bias: Value | Non
 
 def transposed_box(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     """Σ_ckq [p + padding = stride q + dilation k] f(x[n, c, q]): a box sum that scatters."""
-    found = transposed(lowering, e)
-    if found is None:
-        return None
-    w, bound = found
-    if len(reads(e.body)) != 1 or bound - {
-        w.channel,
-        *(s.kernel for s in w.slides),
-        *(s.axis for s in w.slides),
-    }:
+    w = transposed(lowering, e)
+    if w is None or len(reads(e.body)) != 1:
         return None
     return window_sum(lowering, e, w, "conv_transpose"), False

@@ -267,13 +267,19 @@ def window(lowering: Lowering, read: Read, bound: set[Letter]) -> Window | None:
             return None
         slides.append(found)
         axes.append(axis)
-    if not slides or len(slides) > 3 or len(plain) > 2:
+    if not slides or len(slides) > 3 or len(plain) > 2 or not apart(plain, slides):
         return None
     group = plain[0] if len(plain) == 2 else None
     channel = plain[-1] if plain else None
     if group is not None and (axes[-len(slides) - 1] != (group, channel) or group in bound):
         return None
     return Window(read, tuple(axes), tuple(slides), group, channel)
+
+
+def apart(letters: Sequence[Letter], slides: Sequence[Slide]) -> bool:
+    """Whether letters, positions and offsets all differ: x[n, c, p + k, q + k] reads a diagonal."""
+    every = {*letters, *(s.out for s in slides), *(s.kernel for s in slides)}
+    return len(every) == len(letters) + 2 * len(slides)
 
 
 def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -298,6 +304,8 @@ def convolution(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     assert isinstance(outer, tuple)
     group = outer[0] if len(outer) > 1 else None
     if group != w.group or bound != {w.channel, *(s.kernel for s in w.slides)}:
+        return None
+    if not apart(outer, w.slides):
         return None
     groups = None if w.group is None else lowering.sizes.letter(w.group).code
     argument, used = bias_code(lowering, matrix.code, bias, outer)

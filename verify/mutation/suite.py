@@ -48,6 +48,7 @@ ROOM_TESTS = {
         "test_layer",
         "test_lower_parts",
         "test_lowering",
+        "test_transposed_parts",
         "test_windows_parts",
         "test_write",
     ),
