@@ -413,4 +413,15 @@ SPECS: tuple[LayerSpec, ...] = (
         sizes={"t": "tokens", "u": "tokens", "d": "features", "f": "features", "r": "t**2"},
         inputs={"x": "n u d"},
     ),
+    # a letter twice in a window, which is no convolution, and constant indices
+    spec(
+        "AlongDiagonals",
+        "z[n, o, p, q] = W[o, c, k]*x[n, c, p + k, q + k]",
+        "n p q",
+        "o",
+        parameters=W_ONLY,
+        sizes={**LENGTH, "p": "a - k + 1", "q": "b - k + 1"},
+        inputs={"x": "n c a b"},
+    ),
+    spec("FirstOnes", "z[n, i] = W[i, j]*x[n, j] + b[i]*x[n, 1]"),
 )
