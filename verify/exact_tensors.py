@@ -63,6 +63,13 @@ def arange(ring: Residues, *limits: int, device: Any = None) -> Whole:
     return Whole(np.arange(found.start, found.stop, found.step))
 
 
+@known("torch.tensor")
+def tensor(ring: Residues, value: int, device: Any = None) -> Whole:
+    """An integer."""
+    (found,) = integers(value)
+    return Whole(np.array(found))
+
+
 @known("Tensor.new_ones")
 def new_ones(ring: Residues, x: Any, *shape: Any) -> Exact:
     """1 everywhere."""

@@ -66,6 +66,15 @@ def test_products() -> None:
     check("torch.unflatten", torch.unflatten, integers(2, 6), dim=-1, sizes=(2, 3))
 
 
+def test_integers_that_stand_in_the_text() -> None:
+    found = exact_torch.call(RING, "torch.tensor", [3], {"device": "cpu"})
+    assert (found.value.shape, int(found.value)) == ((), 3)
+    found = exact_torch.call(RING, "torch.arange", [1, 7, 2], {})
+    assert found.value.tolist() == [1, 3, 5]
+    with pytest.raises(Refusal):
+        exact_torch.call(RING, "torch.tensor", [exact(integers(2))], {})
+
+
 def test_a_cholesky_factor_solves_its_matrix() -> None:
     root = np.array([[2, 0, 0], [1, 3, 0], [4, 5, 1]])
     factor = exact_torch.call(RING, "torch.linalg.cholesky", [exact(root @ root.T)], {})
