@@ -30,6 +30,7 @@ ROOM_TESTS = {
         "test_corrections_parts",
         "test_kernels",
         "test_known_answers",
+        "test_normal_parts",
         "test_powers",
         "test_roots_parts",
         "test_stages",
