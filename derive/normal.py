@@ -315,8 +315,8 @@ def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...],
         return expression
     if isinstance(expression, BINDERS):
         return _inline_binder(expression, definitions)
-    arguments = [inline(a, definitions) for a in expression.args]
-    if all(a is b for a, b in zip(arguments, expression.args, strict=True)):
+    arguments = tuple(inline(a, definitions) for a in expression.args)
+    if arguments == expression.args:
         return expression
     return expression.func(*arguments)
 
