@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 
 import sympy
-from sympy import Add, Expr, Integer, Mul, Pow, Symbol
+from sympy import Add, Expr, Integer, Mul, Pow
 
 from derive.budget import check_product, check_terms, check_time
 from derive.fractions import cancel, factored, surface
@@ -64,80 +64,57 @@ def normal(expression: Expr) -> Expr:
 
 
 def expand(expression: Expr) -> Expr:
-    """Multiply out products and positive integer powers, and drop products of exclusive deltas.
+    """Multiply out a product or a positive integer power, and drop products of exclusive deltas.
+
+    A sum is one of terms that are expanded already, or whose factors are to be kept.
 
     Raises:
         TooLargeError: If that gives more terms than the limits of :mod:`derive.budget`.
     """
-    if _multiplies_out(expression):
-        check_product(expression)
+    if not expression.is_Add:
         expression = _multiplied_out(expression)
     check_terms(expression)
-    if expression.is_Add:
-        return Add(*(_clean(t) for t in expression.args))
-    return _clean(expression)
+    return Add(*(_clean(t) for t in Add.make_args(expression)))
 
 
-def _multiplied_out(expression: Expr) -> Expr:
-    """The products multiplied out by SymPy.
+def _multiplied_out(term: Expr) -> Expr:
+    """A product or power multiplied out by SymPy, where it holds a sum: elsewhere that costs time.
 
     It takes exp(-a) for a denominator: exp(-a)/(1 + b) would become 1/(exp(a) + exp(a) b), which is
     0/0 where exp(a) overflows. So exponentials are symbols to it.
     """
-    found = {n: sympy.Dummy(positive=True) for n in surface(expression) if isinstance(n, sympy.exp)}
-    expanded = sympy.expand(
-        expression.xreplace(found),
-        deep=False,
-        mul=True,
-        multinomial=True,
-        log=False,
-        power_base=False,
-        power_exp=False,
-    )
+    powers = (factor.as_base_exp() for factor in Mul.make_args(term))
+    if not any(base.is_Add and exponent.is_Integer for base, exponent in powers):
+        return term
+    check_product(term)
+    found = {n: sympy.Dummy() for n in surface(term) if isinstance(n, sympy.exp)}
+    expanded = sympy.expand(term.xreplace(found), deep=False)
     return expanded.xreplace({symbol: e for e, symbol in found.items()})
-
-
-def _multiplies_out(expression: Expr) -> bool:
-    """Whether a term holds a sum as a factor: elsewhere SymPy's expansion only costs time."""
-    return any(
-        factor.is_Add or (factor.is_Pow and factor.base.is_Add and factor.exp.is_Integer)
-        for term in Add.make_args(expression)
-        for factor in (term.args if term.is_Mul else (term,))
-        if term is not expression or not expression.is_Add
-    )
 
 
 def _clean(term: Expr) -> Expr:
     """On the support of a free delta δ(a-b) write one letter for both."""
-    if not term.is_Mul:
-        return term
-    changed = True
-    while changed:
-        changed = False
-        for factor in term.args if term.is_Mul else ():
-            pair = letter_pair(factor)
-            if pair is None:
-                continue
-            keep, drop = sorted(pair, key=lambda x: (x.mark != "", x.mark, x.name))
-            rest = [f for f in term.args if f is not factor]
-            if any(drop in free(f) for f in rest):
-                term = factor * substitute(Mul(*rest), {drop: keep})
-                changed = True
-                break
+    factors = Mul.make_args(term)
+    for factor in factors:
+        pair = letter_pair(factor)
+        if pair is not None:
+            keep, drop = pair
+            rest = Mul(*(f for f in factors if f is not factor))
+            if drop in free(rest):
+                return _clean(factor * substitute(rest, {drop: keep}))
     return term
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def letter_pair(factor: Expr) -> tuple[Letter, Letter] | None:
-    """The two letters of one size of δ(a-b), if that is what it is."""
+    """The two letters of one size of δ(a-b), in order, if that is what it is."""
     if not isinstance(factor, Delta):
         return None
-    symbols = factor.args[0].free_symbols
-    letters = [s for s in symbols if isinstance(s, Letter)]
-    if len(symbols) == 2 and len(letters) == 2 and letters[0].size == letters[1].size:
-        difference = factor.args[0]
-        if difference in (letters[0] - letters[1], letters[1] - letters[0]):
-            return letters[0], letters[1]
+    letters = [x for x in factor.free_symbols if isinstance(x, Letter)]
+    if len(letters) == 2:
+        first, second = sorted(letters, key=_letter_key)
+        if first.size == second.size and factor == Delta(first - second):
+            return first, second
     return None
 
 
@@ -146,10 +123,8 @@ def _power(base: Expr, exponent: Expr) -> Expr:
         return expand(base**exponent)
     base = cancel(base)
     # A common factor leaves the power: sqrt(v**2 u) prints and cancels better as |v| sqrt(u).
-    if base.is_Add:
-        content, rest = base.primitive()
-        return content**exponent * rest**exponent
-    return base**exponent
+    content, rest = base.primitive()
+    return content**exponent * rest**exponent
 
 
 # ---------------------------------------------------------------------- sums
@@ -161,7 +136,7 @@ def contract(body: Expr, letters: Sequence[Letter]) -> Expr:
     for letter in [x for x in letters if x not in free(body)]:
         factor *= size_symbol(letter.size)
         letters.remove(letter)
-    if not letters or body == 0:
+    if not letters:
         return expand(factor * body)
     terms = list(Add.make_args(body))
     opaque = [t for t in terms if _opaque_letters(t, letters)]
@@ -196,18 +171,15 @@ def _opaque_letters(term: Expr, letters: Sequence[Letter]) -> set[Letter]:
 
 def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
     """Sum first over the letters that stand in numerators only, cancel, then over the others."""
-    hard = (
-        _opaque_letters(body, letters)
-        if not body.is_Add
-        else set().union(*(_opaque_letters(t, letters) for t in body.args))
-    )
+    hard = set().union(*(_opaque_letters(t, letters) for t in Add.make_args(body)))
     easy = [x for x in letters if x not in hard]
     if easy:
         inner = Add(*(contract(t, easy) for t in Add.make_args(body)))
         return contract(expand(cancel(inner)), [x for x in letters if x in hard])
     reduced = cancel(body)
-    if not any(_opaque_letters(t, letters) for t in Add.make_args(expand(reduced))):
-        return contract(expand(reduced), letters)
+    expanded = expand(reduced)
+    if not all(_opaque_letters(t, letters) for t in Add.make_args(expanded)):
+        return contract(expanded, letters)
     constant, dependent = reduced.as_independent(*letters, as_Add=False)
     common, dependent = factored(dependent).as_independent(*letters, as_Add=False)
     used = [x for x in letters if x in free(dependent)]
@@ -219,12 +191,7 @@ def _contract_opaque(body: Expr, letters: list[Letter]) -> Expr:
 def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
     """Σ over letters of one monomial."""
     check_time()
-    bound = set(letters)
-    factors, bound = _flatten(list(Mul.make_args(term)), bound)
-    collapsed = _apply_deltas(Mul(*factors), bound)
-    if collapsed is None:
-        return Integer(0)
-    term, bound = collapsed
+    term, bound = _apply_deltas(*_flatten(term, letters))
     if term.is_Add:
         return contract(term, sorted(bound, key=_letter_key))
     outside: list[Expr] = []
@@ -235,21 +202,22 @@ def _contract_term(term: Expr, letters: Sequence[Letter]) -> Expr:
         if not any(letter in free(f) for f in inside):
             outside.append(size_symbol(letter.size))
             bound.discard(letter)
-    return Mul(*outside) * Mul(*(_close(part, held) for part, held in _components(inside, bound)))
+    parts = _components(inside, bound)
+    return Mul(*outside, *(rename_bound(Contraction(part, *held)) for part, held in parts))
 
 
-def _flatten(factors: list[Expr], bound: set[Letter]) -> tuple[list[Expr], set[Letter]]:
+def _flatten(term: Expr, letters: Sequence[Letter]) -> tuple[Expr, set[Letter]]:
     """Σ_j f Σ_k g → Σ_{j,k} f g where g depends on j."""
-    bound = set(bound)
+    bound = set(letters)
     flat: list[Expr] = []
-    queue = list(factors)
+    queue = list(Mul.make_args(term))
     while queue:
         factor = queue.pop()
-        base, exponent = factor.as_base_exp() if isinstance(factor, Pow) else (factor, Integer(1))
+        base, exponent = factor.as_base_exp()
         if (
             isinstance(base, Contraction)
             and exponent.is_Integer
-            and exponent > 0
+            and exponent.is_positive
             and free(base) & bound
         ):
             for _ in range(int(exponent)):
@@ -258,74 +226,57 @@ def _flatten(factors: list[Expr], bound: set[Letter]) -> tuple[list[Expr], set[L
                 queue += Mul.make_args(substitute(base.body, fresh))
         else:
             flat.append(factor)
-    return flat, bound
+    return Mul(*flat), bound
 
 
-def _apply_deltas(term: Expr, bound: set[Letter]) -> tuple[Expr, set[Letter]] | None:
-    """Use every δ that fixes a bound letter; ``None`` if the term vanishes."""
-    bound = set(bound)
-    progress = True
-    while progress and term != 0 and not term.is_Add:
-        progress = False
-        deltas = [f for f in Mul.make_args(term) if isinstance(f, Delta)]
-        for delta in deltas:
-            solved = _solve_delta(delta, bound)
-            if solved is None:
-                continue
+def _apply_deltas(term: Expr, bound: set[Letter]) -> tuple[Expr, set[Letter]]:
+    """Use every δ that fixes a bound letter."""
+    factors = Mul.make_args(term)
+    deltas = [f for f in factors if isinstance(f, Delta)]
+    for delta in deltas:
+        solved = _solve_delta(delta, bound)
+        if solved is not None:
             letter, value = solved
-            rest = Mul(*(f for f in Mul.make_args(term) if f is not delta))
-            term = expand(substitute(rest, {letter: value}))
-            bound.discard(letter)
-            progress = True
-            break
-        if not progress:
-            for first, second in itertools.combinations(deltas, 2):
-                joined = _join_deltas(first, second)
-                if joined is not None:
-                    rest = Mul(*(f for f in Mul.make_args(term) if f is not second))
-                    term = rest * joined
-                    progress = True
-                    break
-    return None if term == 0 else (term, bound)
+            # The δ itself becomes 1.
+            return _apply_deltas(expand(substitute(term, {letter: value})), bound - {letter})
+    for first, second in itertools.combinations(deltas, 2):
+        joined = _join_deltas(first, second)
+        if joined is not None:
+            rest = Mul(*(f for f in factors if f is not second))
+            return _apply_deltas(rest * joined, bound)
+    return term, bound
 
 
 def _solve_delta(delta: Delta, bound: set[Letter]) -> tuple[Letter, Expr] | None:
     """δ(b - e) with bound b and e a letter of the same size or a token: b := e, always in range."""
     pair = letter_pair(delta)
     if pair is not None:
-        for letter, other in (pair, pair[::-1]):
-            if letter in bound and (
-                other not in bound or _letter_key(other) <= _letter_key(letter)
-            ):
-                return letter, other
-        return None
-    terms = Add.make_args(delta.args[0])
-    if len(terms) == 2:
-        for left, right in (terms, terms[::-1]):
-            for sign in (1, -1):
-                if sign * left in bound and isinstance(-sign * right, TokenRead):
-                    return sign * left, -sign * right
-    return None
+        first, second = pair
+        return next(((x, y) for x, y in ((second, first), (first, second)) if x in bound), None)
+    (difference,) = delta.args
+    # A bracket's sign is that of its letter.
+    fixed = ((x, x - difference) for x in bound)
+    return next(((x, t) for x, t in fixed if isinstance(t, TokenRead) and x not in free(t)), None)
 
 
 @functools.lru_cache(maxsize=1 << 12)
 def _join_deltas(first: Delta, second: Delta) -> Expr | None:
     """δ(e) δ(e + s(a-b)) → δ(e) δ(a-b) for letters a, b of one size and a positive s (a stride).
 
-    Not where the second is of two letters already: δ(a-b) δ(a-c) would become another for ever.
+    A difference of strides may be 0. And not where the second is of two letters already: δ(a-b)
+    δ(a-c) would become another for ever.
     """
     if letter_pair(second) is not None:
         return None
-    for sign in (1, -1):
-        difference = first.args[0] + sign * second.args[0]
+    (one,) = first.args
+    (other,) = second.args
+    for difference in (one - other, one + other):
         letters = [s for s in difference.free_symbols if isinstance(s, Letter)]
-        if len(letters) == 2 and letters[0].size == letters[1].size:
+        if len(letters) == 2:
             a, b = letters
-            coefficient = difference.coeff(a)
-            if (
-                not coefficient.has(Letter)
-                and sympy.expand(coefficient * (a - b) - difference) == 0
-            ):
+            stride = difference.coeff(a)
+            apart = difference == stride * a - stride * b
+            if apart and a.size == b.size and not stride.has(Add, Letter):
                 return Delta(a - b)
     return None
 
@@ -342,17 +293,13 @@ def _components(factors: list[Expr], bound: set[Letter]) -> list[tuple[Expr, lis
                 merged = (group[0] + merged[0], group[1] | merged[1])
             else:
                 rest.append(group)
-        groups = [*rest, merged]
+        rest.append(merged)
+        groups = rest
     return [(Mul(*fs), sorted(held, key=_letter_key)) for fs, held in groups]
 
 
 def _letter_key(letter: Letter) -> tuple[bool, str, str]:
     return (letter.mark != "", letter.name, letter.mark)
-
-
-def _close(summand: Expr, letters: list[Letter]) -> Expr:
-    coefficient, rest = summand.as_coeff_Mul()
-    return coefficient * rename_bound(Contraction(rest, *letters))
 
 
 def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...], Expr]]) -> Expr:
@@ -364,12 +311,12 @@ def inline(expression: Expr, definitions: Mapping[str, tuple[tuple[Letter, ...],
         )
     if isinstance(expression, Softmax):
         return inline(expression.expanded(), definitions)
-    if not expression.args or isinstance(expression, Symbol):
+    if not expression.args:
         return expression
     if isinstance(expression, BINDERS):
         return _inline_binder(expression, definitions)
-    arguments = [inline(a, definitions) for a in expression.args]
-    if all(a is b for a, b in zip(arguments, expression.args, strict=True)):
+    arguments = tuple(inline(a, definitions) for a in expression.args)
+    if arguments == expression.args:
         return expression
     return expression.func(*arguments)
 

@@ -198,12 +198,6 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "how long an expression may be to be tried in a simpler form, of which any is right",
     ),
     Equivalent(
-        "derive/normal _multiplies_out",
-        "operand dropped",
-        r".*  →  factor\.is_Pow and factor\.base\.is_Add$",
-        "SymPy is asked to expand more often; where nothing multiplies out, nothing changes",
-    ),
-    Equivalent(
         r"derive/update Differentiator\.of_read",
         "arguments swapped",
         r"zip\(e\.indices, self\.element, strict=True\)  →  zip\(self\.element, e\.indices, ",
@@ -300,5 +294,24 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "items swapped",
         r"\[scale, z\]  →",
         "a product is written with its numbers first, wherever they stand",
+    ),
+    Equivalent(
+        "derive/normal _multiplied_out",
+        "operand dropped",
+        r"base\.is_Add and exponent\.is_Integer  →  exponent\.is_Integer$",
+        "SymPy is asked to expand more often; where nothing multiplies out, nothing changes",
+    ),
+    Equivalent(
+        "derive/normal _join_deltas",
+        "arguments swapped",
+        r"stride\.has\(Add, Letter\)  →  ",
+        "an expression is asked whether it has any of them, in whatever order",
+    ),
+    Equivalent(
+        "derive/normal _join_deltas",
+        "items swapped",
+        r"\(one - other, one \+ other\)  →  ",
+        "δ(e) δ(f) is δ(e) δ(a-b) where e - f is s (a-b), and where e + f is; where both are, with "
+        "other letters each, either may be taken first",
     ),
 )

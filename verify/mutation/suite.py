@@ -31,6 +31,7 @@ ROOM_TESTS = {
         "test_gradients_parts",
         "test_kernels",
         "test_known_answers",
+        "test_normal_parts",
         "test_powers",
         "test_roots_parts",
         "test_stages",
