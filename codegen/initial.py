@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sympy
-
 from codegen.sizes import SizeCode
-from derive.nodes import Contraction, Letter, reads
+from derive.nodes import Letter, reads
 from derive.program import Program, Tensor
 from derive.spec import LayerSpec
 
@@ -58,16 +56,14 @@ class InitialValues:
         """The letters of a parameter that are summed over, or those of the weight beside it."""
         for name in (tensor.name, *(t.name for t in self.program.parameters)):
             for line in self.program.lines:
-                if not any(r.tensor == tensor.name for r in reads(line.value)):
+                found = sorted(reads(line.value), key=str)
+                if not any(r.tensor == tensor.name for r in found):
                     continue
-                for node in sympy.preorder_traversal(line.value):
-                    if isinstance(node, Contraction):
-                        for read in sorted(
-                            (r for r in reads(node.body) if r.tensor == name), key=str
-                        ):
-                            held = [i for i in read.indices if i in node.letters]
-                            if held:
-                                return [self.same_size(x) for x in held]
+                for read in (r for r in found if r.tensor == name):
+                    summed = [i for i in read.indices if isinstance(i, Letter)]
+                    summed = [x for x in summed if x not in line.letters]
+                    if summed:
+                        return [self.same_size(x) for x in summed]
         return []
 
     def same_size(self, letter: Letter) -> Letter:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
@@ -45,12 +47,12 @@ class _Resolver:
         statements = self.statements()
         hyper = self.spec.hyperparameters
         for name, entry in self.spec.inputs.items():
-            self.axes[name] = entry.axes
+            self.axes[name] = self.apart(entry.axes)
             for letter in (x for axis in entry.axes for x in axis):
                 self.check_letter(letter)
         for name, parameter in self.spec.parameters.items():
             if parameter.axes:
-                self.axes[name] = parameter.axes
+                self.axes[name] = self.apart(parameter.axes)
                 for letter in (x for axis in parameter.axes for x in axis):
                     self.check_letter(letter)
         for key in self.spec.sizes:
@@ -190,7 +192,7 @@ class _Resolver:
             self.kinds[name] = "parameter" if name in self.spec.parameters else "input"
         plain = all(g.is_plain(index) for axis in reference.indices for index in axis)
         if name not in self.axes and plain:
-            self.axes[name] = tuple(
+            self.axes[name] = self.apart(
                 tuple(i.name for i in axis if isinstance(i, g.Name)) for axis in reference.indices
             )
         for index in (i for axis in reference.indices for i in axis):
@@ -207,10 +209,32 @@ class _Resolver:
                 if inner.tensor not in self.axes and all(
                     g.is_plain(i) for axis in inner.indices for i in axis
                 ):
-                    self.axes[inner.tensor] = tuple(
+                    self.axes[inner.tensor] = self.apart(
                         tuple(i.name for i in axis if isinstance(i, g.Name))
                         for axis in inner.indices
                     )
+
+    def apart(self, axes: Iterable[tuple[str, ...]]) -> Axes:
+        """The axes of a tensor with a letter each: one that stands again gets another name.
+
+        So W[j, j] has the axes j and j2 of one size, and is read along its diagonal.
+        """
+        seen: set[str] = set()
+        spec = self.spec
+        declared = [*spec.inputs.values(), *spec.parameters.values()]
+        written = {x for entry in declared for axis in entry.axes for x in axis}
+        written |= set(re.findall(r"\w+", " ".join((spec.forward, *spec.sizes))))
+
+        def own(letter: str) -> str:
+            name = letter
+            if letter in seen:
+                names = (f"{letter}{k}" for k in itertools.count(2))
+                name = next(n for n in names if n not in seen | written)
+                self.sizes.unify(letter, name)
+            seen.add(name)
+            return name
+
+        return tuple(tuple(own(x) for x in axis) for axis in axes)
 
     def unify(self, reference: g.Reference) -> None:
         """Letters that read the same axis of one tensor have one size."""

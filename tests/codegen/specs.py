@@ -424,4 +424,18 @@ SPECS: tuple[LayerSpec, ...] = (
         inputs={"x": "n c a b"},
     ),
     spec("FirstOnes", "z[n, i] = W[i, j]*x[n, j] + b[i]*x[n, 1]"),
+    # axes that are read along their diagonal, and axes of one letter
+    spec(
+        "TraceFirst",
+        "z[n, i] = W[j, j]*x[n, i] + W[i, k]*x[n, k]",
+        parameters=W_ONLY,
+        sizes={"i": "features", "j": "features", "k": "features"},
+    ),
+    spec(
+        "SquareInput",
+        "z[n, i] = W[i, u, v]*x[n, u, v]",
+        parameters=W_ONLY,
+        sizes={"i": "out", "u": "size", "v": "size"},
+        inputs={"x": "n l l"},
+    ),
 )

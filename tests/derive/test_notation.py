@@ -104,6 +104,35 @@ def test_division_in_an_index_reads_zero_where_it_is_not_exact():
     np.testing.assert_allclose(value, wanted * tensors["W"])
 
 
+@pytest.mark.parametrize(
+    ("forward", "expected"),
+    [
+        ("z[n, i] = W[j, j]*x[n, i] + W[i, k]*x[n, k]", lambda W, x: W.trace() * x + x @ W.T),
+        ("z[n, i] = W[i, k]*x[n, k] + W[j, j]*x[n, i]", lambda W, x: W.trace() * x + x @ W.T),
+    ],
+)
+def test_an_axis_read_along_a_diagonal_has_a_letter_of_its_own(forward, expected):
+    value, tensors = run(forward, sizes=dict.fromkeys("ijk", "features"))
+    np.testing.assert_allclose(value, expected(tensors["W"], tensors["x"]))
+
+
+def test_the_name_of_such_an_axis_is_no_letter_of_the_spec():
+    forward = "z[n, i] = W[j, j]*x[n, i] + W[i, j2]*x[n, j2]"
+    program = resolve(
+        LayerSpec(
+            name="Layer",
+            forward=forward,
+            site="n",
+            unit="i",
+            parameters={"W": {"torch": "weight"}},
+            sizes=dict.fromkeys(("i", "j", "j2"), "features"),
+        )
+    )
+    first, second = program.tensors["W"].letters
+    assert first.size == second.size
+    assert second.name not in {"n", "i", "j", "j2"}
+
+
 def test_composed_axes_have_one_size_each():
     spec = LayerSpec(
         name="Layer",
