@@ -251,4 +251,11 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "1  →  2$",
         "as many passes as there are sizes find them all; one more finds nothing",
     ),
+    Equivalent(
+        "codegen/backward_windows ",
+        "items swapped",
+        r"\(convolution_gradient, box_gradient, over_sites\)  →  ",
+        "a sum has one of these forms at most: a convolution's gradient reads its weight or image, "
+        "a box sum's reads neither and has a bracket, and a sum of one tensor alone has none",
+    ),
 )
