@@ -17,7 +17,7 @@ from codegen.lower import Lowering
 from codegen.values import BATCH, Value
 from codegen.windows import Slid, steps_of
 from derive.gradients import Step, pullback
-from derive.nodes import Contraction, Delta, Letter, Read, reads, substitute
+from derive.nodes import Contraction, Delta, Letter, Read, letters_in, reads, substitute
 from derive.program import Tensor
 
 SUMMED = "summed over channels"
@@ -32,7 +32,6 @@ class Adjoint:
         slid: The convolution.
         upstream: What it is multiplied with, a read.
         given: The codes of that, of the image and of the weight.
-        place: 0 for the image, 1 for the weight.
         name: The tensor.
         stored: What brings the gradient into the tensor's own layout.
     """
@@ -40,7 +39,6 @@ class Adjoint:
     slid: Slid
     upstream: Read
     given: tuple[str, str, str]
-    place: int
     name: str
     stored: str
 
@@ -73,31 +71,26 @@ def joint_of(
     """
     own = lowering.adjoints.get(image)
     beside = [a for code in parameters.values() if (a := lowering.adjoints.get(code)) is not None]
-    if own is None or len(beside) != 1 or beside[0].given != own.given:
+    if own is None or [a.given for a in beside] != [own.given]:
         return None
     (weight,) = beside
     channel = next(a for a in own.slid.axes if isinstance(a, tuple))
     size = lowering.sizes.product([lowering.sizes.letter(x) for x in channel]).code
-    biases = [
-        n
-        for n in parameters
-        if lowering.program.tensors[n].axes == (channel,)
-        and is_sum_of(gradients[n].value, weight.upstream)
-    ]
+    u = weight.upstream
+    own_biases = (n for n in parameters if is_bias(lowering, n, channel, gradients[n].value, u))
     call = backward_call(lowering, own.slid, own.given, f"({size},)")
-    return Joint(call, (weight.name, weight.stored), biases[0] if biases else "")
+    return Joint(call, (weight.name, weight.stored), next(own_biases, ""))
 
 
-def is_sum_of(e: Expr, upstream: Read) -> bool:
-    """Σ_npq u[n, i, p, q]."""
-    if not isinstance(e, Contraction) or not isinstance(e.body, Read):
+def is_bias(
+    lowering: Lowering, name: str, channel: tuple[Letter, ...], gradient: Expr, upstream: Read
+) -> bool:
+    """Whether a gradient is Σ u ∂b[i]/∂b, b one number a channel."""
+    program = lowering.program
+    if program.tensors[name].axes != (channel,):
         return False
-    bound = dict(zip(e.body.indices, upstream.indices, strict=False))
-    return (
-        e.body.tensor == upstream.tensor
-        and all(bound[x].size == x.size for x in e.letters)
-        and all(i in e.letters or i == x for i, x in bound.items())
-    )
+    bias = Read(Symbol(name), *channel)
+    return bool(pullback(program, upstream, bias, name, program.output.letters) == gradient)
 
 
 def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -117,7 +110,7 @@ def convolution_gradient(lowering: Lowering, e: Contraction, bias: Value | None)
             # A depthwise kernel is stored without the channels of its groups.
             stored = ".squeeze(1)" if place and matrix.endswith(".unsqueeze(1)") else ""
             code = f"{call}{stored}"
-            lowering.adjoints[code] = Adjoint(slid, upstream, given, place, name, stored)
+            lowering.adjoints[code] = Adjoint(slid, upstream, given, name, stored)
             return Value(code, lowering.values[name].axes), False
     return None
 
@@ -127,10 +120,11 @@ def upstream_of(
 ) -> Read | None:
     """u, if the sum is Σ u ∂z/∂T over the output's letters, z a product of T and another tensor."""
     program = lowering.program
-    found = {r.tensor for r in reads(e.body)}
-    if other not in found or len(found) != 2:
+    # That of u alone, where the other tensor stands beside it.
+    left = {r.tensor for r in reads(e.body)} ^ {other}
+    if len(left) != 1:
         return None
-    u = Read(Symbol((found - {other}).pop()), *program.output.letters)
+    u = Read(Symbol(left.pop()), *program.output.letters)
     last = replace(program, lines=(program.output,))
     return u if pullback(last, u, slid.total, name, program.output.letters) == e else None
 
@@ -168,21 +162,16 @@ def spread(lowering: Lowering, e: Contraction, slid: Slid) -> Value | None:
     """The adjoint of one box sum, if the sum is that."""
     box, y = channelless(lowering, slid)
     f = at_own_letters(lowering, e)
-    letters = [x for x in lowering.program.output.letters if x in box.free_symbols]
-    if f is None:
-        return None
     program = lowering.program
+    letters = tuple(x for x in program.output.letters if x in box.free_symbols)
+    if letters_in([f]) != {*letters}:
+        return None
     tensors = {**program.tensors, y.name: y}
     known = replace(program, tensors=tensors, lines=(program.output,))
-    if pullback(known, f, box, y.name, tuple(letters)) != e:
+    if pullback(known, f, box, y.name, letters) != e:
         return None
-    value, image = lowering.of(f), lowering.values[slid.window.read.tensor]
-    count = len(slid.window.slides)
-    # f may vary along channels that the box sum is summed over.
-    more = [
-        (x,) for x in value.letters if not any(x in a for a in slid.axes if isinstance(a, tuple))
-    ]
-    value = lowering.arranged(value, (*slid.axes[:-count], *more, *slid.axes[-count:]))
+    image, count = lowering.values[slid.window.read.tensor], len(slid.window.slides)
+    value = lowering.arranged(lowering.of(f), slid.axes)
     axes = (*value.axes[:-count], *image.axes[-count:])
     return lowering.assign("spread", Value(box_adjoint(lowering, slid, value, image.code), axes))
 
@@ -217,17 +206,14 @@ def channelless(lowering: Lowering, slid: Slid) -> tuple[Expr, Tensor]:
     return Contraction(Mul(*deltas, read), *left), y
 
 
-def at_own_letters(lowering: Lowering, e: Contraction) -> Expr | None:
-    """What a sum scatters, read where it stands, if that does not vary within the window."""
+def at_own_letters(lowering: Lowering, e: Contraction) -> Expr:
+    """What a sum scatters, read where it stands."""
     rest = Mul(*(f for f in factors_of(e) if not isinstance(f, Delta)))
     moved: dict[Expr, Expr] = {}
     for read in reads(rest):
         letters = lowering.program.tensors[read.tensor].letters
         moved.update(zip(read.indices, letters, strict=True))
-    if not moved or any(not isinstance(x, Letter) for x in moved):
-        return None
-    rest = substitute(rest, moved)
-    return rest if not rest.free_symbols & {*e.letters} else None
+    return substitute(rest, moved)
 
 
 def over_sites(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
@@ -236,11 +222,12 @@ def over_sites(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
         return None
     value = lowering.split(lowering.of(e.body))
     own = [a for a in value.axes if isinstance(a, tuple) and set(a) <= {*e.letters}]
-    places = ([0] if BATCH in value.axes else []) + [value.position(a) for a in own]
-    if len(own) + len(lowering.batch) != len(e.letters) or len(own) == len(e.letters):
+    # What is left of the letters is the leading one.
+    if len(own) + 1 != len(e.letters):
         return None
+    places = (0, *(value.position(a) for a in own))
     axes = tuple(a for a in value.axes if a is not BATCH and a not in own)
-    return Value(f"{value.code}.sum({tuple(places)})", axes), False
+    return Value(f"{value.code}.sum({places})", axes), False
 
 
 WINDOW_RECOGNISERS = (convolution_gradient, box_gradient, over_sites)

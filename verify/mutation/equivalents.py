@@ -314,4 +314,11 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "δ(e) δ(f) is δ(e) δ(a-b) where e - f is s (a-b), and where e + f is; where both are, with "
         "other letters each, either may be taken first",
     ),
+    Equivalent(
+        "codegen/backward_windows ",
+        "items swapped",
+        r"\(convolution_gradient, box_gradient, over_sites\)  →  ",
+        "a sum has one of these forms at most: a convolution's gradient reads its weight or image, "
+        "a box sum's reads neither and has a bracket, and a sum of one tensor alone has none",
+    ),
 )
