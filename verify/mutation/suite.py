@@ -38,6 +38,7 @@ ROOM_TESTS = {
     ),
     "codegen": (
         "test_attention",
+        "test_backward_parts",
         "test_coefficients",
         "test_layer",
         "test_lower_parts",
