@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from sympy import Add, Expr, Mul
+from sympy import Expr, Mul
 
 from codegen.backward_forms import BACKWARD_RECOGNISERS
 from codegen.backward_text import Derived, DerivedWriter, Pass, Variants
@@ -64,7 +64,7 @@ def write_backward(
 def pays(found: Pass) -> bool:
     """Whether a variant's backward pass keeps less than torch's would, at no more than its cost."""
     code = "\n".join((*found.shared, *found.source, *found.parameters.values()))
-    return found.forward.gauge is not None and not SLOW.search(code)
+    return not SLOW.search(code)
 
 
 def apart(found: Pass, program: Program) -> bool:
@@ -102,7 +102,7 @@ class BackwardWriter:
         self.forward = writer.write()
         image = writer.lowering.values[source]
         if writer.scale is None or image.code != source:
-            raise DerivationError("the gauge is one number, or the source has another name")
+            raise DerivationError("the gauge is a matrix, or the source has another name")
         if writer.lowering.slid and BATCH not in image.axes:
             raise DerivationError("a window without a leading axis")
         self.rank = len(image.axes) if writer.lowering.slid else None
@@ -116,7 +116,8 @@ class BackwardWriter:
         output = self.program.tensors[self.program.output.target]
         own = {
             g.upstream.tensor: Tensor(g.upstream.tensor, "intermediate", output.axes),
-            **{s.name: named(s) for s in (g.scale, *g.steps)},
+            g.scale.name: named(g.scale),
+            **{s.name: named(s) for s in g.steps},
         }
         tensors = MappingProxyType({**self.program.tensors, **own})
         low = Lowering(
@@ -156,7 +157,7 @@ class BackwardWriter:
             raise DerivationError("the gradient of a parameter takes more than an expression")
         helpers = frozenset(low.helpers) | self.forward.helpers
         first, *rest = source
-        name, code = first.split(" = ", 1)
+        name, _, code = first.partition(" = ")
         joint = joint_of(low, code, parameters, g.of) if name == LOCAL else None
         if joint is not None:
             source = tuple(rest)
@@ -189,22 +190,17 @@ class BackwardWriter:
 
     def fused(self, e: Expr) -> Value | None:
         """T ± c[s] x[s, j] in x's dtype, written over T, which nothing else reads any more."""
-        low = self.low
-        terms = Add.make_args(e)
-        alone = [t for t in terms if isinstance(t, Read)]
-        if len(terms) != 2 or len(alone) != 1:
-            return None
-        rest = next(t for t in terms if t is not alone[0])
+        low, local = self.low, self.gradients.steps[1].read
+        rest = e - local
         sign = "-1" if rest.could_extract_minus_sign() else "1"
         factors = Mul.make_args(-rest if sign == "-1" else rest)
-        base = low.of(alone[0])
+        base = low.of(local)
         full = [f for f in factors if isinstance(f, Read) and low.of(f).axes == base.axes]
         if len(full) != 1:
             return None
-        factor = low.of(Mul(*(f for f in factors if f is not full[0])))
-        if factor.scalar:
-            return None
-        left, right = low.split(base), low.split(low.of(full[0]))
+        (image,) = full
+        factor = low.of(Mul(*(f for f in factors if f is not image)))
+        left, right = low.split(base), low.split(low.of(image))
         if not set(factor.axes) <= set(left.axes):
             return None
         factor = low.permuted(factor, [a for a in left.axes if a in factor.axes])

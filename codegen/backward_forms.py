@@ -5,14 +5,12 @@ from __future__ import annotations
 from codegen.calls import Found, factors_of, parameter_read
 from codegen.lower import Lowering
 from codegen.values import BATCH, Level, Value
-from derive.nodes import Contraction, Delta, Read
+from derive.nodes import Contraction, Read
 
 
 def over_rows(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     """Σ_n u[n, i] x[n, j] = uᵀ x, and Σ_n u[n, i], over all the leading axes at once."""
     if sorted(x.size for x in e.letters) != sorted(x.size for x in lowering.batch):
-        return None
-    if not e.letters or e.body.has(Delta):
         return None
     factors = factors_of(e)
     if not all(isinstance(f, Read) for f in factors):
@@ -23,9 +21,10 @@ def over_rows(lowering: Lowering, e: Contraction, bias: Value | None) -> Found:
     if len(values) > 2 or len({v.axes for v in values}) < len(values):
         return None
     rows = [Value(f"{lowering.helper('_rows')}({v.code})", v.axes[1:]) for v in values]
-    if len(rows) == 1:
-        return rows[0].with_code(f"{rows[0].code}.sum(0)"), False
-    left, right = rows
+    left, *others = rows
+    if not others:
+        return left.with_code(f"{left.code}.sum(0)"), False
+    (right,) = others
     return Value(f"{left.code}.mT @ {right.code}", (*left.axes, *right.axes), Level.MATRIX), False
 
 
@@ -35,9 +34,11 @@ def with_vector(lowering: Lowering, e: Contraction, bias: Value | None) -> Found
     vectors = [f for f in factors if (r := parameter_read(lowering, f)) and len(r.indices) == 1]
     if len(factors) != 2 or len(vectors) != 1 or len(e.letters) != 1:
         return None
-    vector = lowering.of(vectors[0])
-    value = lowering.of(next(f for f in factors if f is not vectors[0]))
-    if vector.axes != ((e.letters[0],),) or value.axes[-1:] != vector.axes:
+    (letter,) = e.letters
+    (factor,) = vectors
+    (other,) = (f for f in factors if f is not factor)
+    vector, value = lowering.of(factor), lowering.of(other)
+    if vector.axes != ((letter,),) or value.axes[-1:] != vector.axes:
         return None
     code = f"{value.at(Level.MATRIX)} @ {vector.code}"
     return Value(code, value.axes[:-1], Level.MATRIX), False

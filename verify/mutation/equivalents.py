@@ -321,4 +321,25 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "a sum has one of these forms at most: a convolution's gradient reads its weight or image, "
         "a box sum's reads neither and has a bracket, and a sum of one tensor alone has none",
     ),
+    Equivalent(
+        "codegen/backward (pays|apart)",
+        "items swapped",
+        r"\(\*found\.(shared|forward\.statements\[.*:\]), \*found\.\w+, ",
+        "lines are searched for a word, and for what they name, in whatever order they come",
+    ),
+    Equivalent(
+        r"codegen/backward BackwardWriter\.lowering",
+        "items swapped",
+        r"\(\*WINDOW_RECOGNISERS, \*BACKWARD_RECOGNISERS, \*RECOGNISERS\)  →  ",
+        "no sum is of two of these forms. The second kind are sums over the leading axes alone, of "
+        "rows and no parameter, and products with a parameter of one axis. Linear maps and windows "
+        "have a parameter of more; the maps of a window have channels and positions, so no rows",
+    ),
+    Equivalent(
+        "codegen/backward_forms ",
+        "items swapped",
+        r"\(over_rows, with_vector\)  →  ",
+        "no sum is of both forms: the first has leading axes alone, which no parameter has, and "
+        "the second runs over an axis of a parameter",
+    ),
 )

@@ -41,6 +41,7 @@ ROOM_TESTS = {
     ),
     "codegen": (
         "test_attention",
+        "test_backward_parts",
         "test_backward_windows_parts",
         "test_calls_parts",
         "test_coefficients",
