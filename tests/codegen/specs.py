@@ -435,7 +435,7 @@ SPECS: tuple[LayerSpec, ...] = (
         "SquareInput",
         "z[n, i] = W[i, u, v]*x[n, u, v]",
         parameters=W_ONLY,
-        sizes={"i": "out", "u": "size", "v": "size"},
+        sizes={"i": "out", "u": "width", "v": "width"},
         inputs={"x": "n l l"},
     ),
 )
