@@ -99,7 +99,7 @@ class SizeDraw:
             elif kind in ("defaults", "many sites"):
                 value = max(value, 2)
             elif kind == NOTHING_IS_ONE:
-                value = 2 if key in site else equal
+                value = 2
             if kind == "many sites" and key in site:
                 value += 3
             self.free[key] = value
