@@ -132,7 +132,7 @@ class _Deriver:
 
     def own(self, name: str) -> tuple[Letter, ...]:
         """The letters of a tensor's element."""
-        return distinct_letters(self.program, name)
+        return self.program.tensors[name].letters
 
     # ------------------------------------------------------------------ the three terms
     def direct(self, name: str) -> Expr:
@@ -213,24 +213,12 @@ def pullback(
     if not reads(e, name):
         return Integer(0)
     rules = Differentiator(program, program.tensors[name])
-    own = distinct_letters(program, name)
+    own = program.tensors[name].letters
     fresh = {x: x.fresh() for x in letters}
     body = substitute(normal(weight * rules.of(e)), fresh)
     at = dict(zip(rules.element, own, strict=True))
     total = normal(contract(substitute(body, at), list(fresh.values())))
     return normal(_on_support(total, name, own))
-
-
-def distinct_letters(program: Program, name: str) -> tuple[Letter, ...]:
-    """The letters of a tensor's element.
-
-    Raises:
-        DerivationError: If it has an axis twice, so that they do not name one element.
-    """
-    letters = program.tensors[name].letters
-    if len(set(letters)) < len(letters):
-        raise DerivationError(f"`{name}` has two axes of one letter")
-    return letters
 
 
 def _names(program: Program) -> dict[str, str]:

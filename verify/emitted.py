@@ -32,7 +32,7 @@ from verify.emitted_autograd import modes
 from verify.emitted_configurations import CONFIGURATIONS
 from verify.emitted_language import Machine
 from verify.emitted_layer import KINDS, LayerPlace
-from verify.emitted_points import DRAWS, MOST_ROOTS, SPARE, NoPointError, Place, Point
+from verify.emitted_points import EXTRA_DRAWS, MOST_ROOTS, SPARE, NoPointError, Place, Point
 from verify.emitted_values import Blank, EmittedClass, Raised
 from verify.emitted_values import Instance as Module
 from verify.exact_array import Exact, Refusal, same
@@ -188,7 +188,7 @@ class Prover:
             else:
                 many.append(place)
         many.sort(key=lambda place: place.conditions)
-        if len(many) == ATTEMPTS and many[0].extra and 2 ** many[0].conditions > DRAWS:
+        if len(many) == ATTEMPTS and many[0].extra and 2 ** many[0].conditions > EXTRA_DRAWS:
             raise UndefinedError(f"too many roots: {many[0]}")
         yield from many
 

@@ -21,6 +21,8 @@ SPARE = 8
 # Instances are taken that have no more roots, each of which exists with chance 1/2.
 MOST_ROOTS = 5
 DRAWS = 60 * 2**MOST_ROOTS
+# An extra instance, which tells more, is not worth more draws than these.
+EXTRA_DRAWS = 4 * 2**MOST_ROOTS
 COUNTS = 2
 
 

@@ -248,7 +248,7 @@ class TestProducts:
                 "torch.eye(size_j, dtype=x.dtype, device=x.device) * w.unsqueeze(-1)",
             ),
             # Integers that torch would not multiply by are one quotient, and no two.
-            (X * LARGEST_INTEGER / 3, "3.0744573456182584e+18 * x"),
+            (X * LARGEST_INTEGER / 3, "9223372036854775808 / 3 * x"),
             (X * 3 / LARGEST_INTEGER, "3 / 9223372036854775808 * x"),
             (X * (LARGEST_INTEGER - 1) / 3, "9223372036854775807 * x / 3"),
         ],
