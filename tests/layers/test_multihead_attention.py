@@ -659,12 +659,15 @@ def test_errors_name_what_is_wrong(cls: type[Layer]) -> None:
     for sizes in ((8, 3), (0, 2), (8, 0)):
         with pytest.raises(ValueError, match="embed_dim"):
             cls(*sizes)
+    assert cls(1, 1).out_proj.weight.shape == (1, 1)
     layer = make(cls)
     query, key, value = (x.detach() for x in inputs(True, False, "apart"))
     with pytest.raises(RuntimeError, match="is_causal"):
         layer(query, key, value, is_causal=True)
-    with pytest.raises(ValueError, match="2-D"):
+    with pytest.raises(ValueError, match="got 3-D, 2-D and 3-D"):
         layer(query, key[0], value)
+    with pytest.raises(ValueError, match="got 4-D, 4-D and 4-D"):
+        layer(query[None], key[None], value[None])
     with pytest.raises(ValueError, match="length"):
         layer(query, key, value[1:])
     with pytest.raises(ValueError, match="batch size"):
@@ -682,6 +685,20 @@ def test_repr_shows_the_arguments(cls: type[Layer]) -> None:
     text = repr(make(cls, bias=False, kdim=3, score_gauge=True))
     for part in (cls.__name__, "embed_dim=8", "bias=False", "kdim=3", "score_gauge=True"):
         assert part in text
+    for bias in (True, False):
+        assert f"(features=8, bias={bias})" in repr(make(cls, bias=bias).out_proj)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("cls", LAYERS)
+def test_the_output_projection_is_reset_as_that_of_torch(cls: type[Layer], bias: bool) -> None:
+    found = make(cls, bias=bias).out_proj
+    twin = nn.Linear(E, E, bias=bias, dtype=torch.float64)
+    for projection in (found, twin):
+        torch.manual_seed(3)
+        projection.reset_parameters()
+    for name, wanted in twin.named_parameters():
+        close(getattr(found, name), wanted)
 
 
 @pytest.mark.parametrize(("options", "need_weights"), [(USES[1], True), (USES[0], False)])

@@ -342,4 +342,58 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "no sum is of both forms: the first has leading axes alone, which no parameter has, and "
         "the second runs over an axis of a parameter",
     ),
+    Equivalent(
+        "layers/multihead_attention _score_gauge",
+        "detached",
+        "(energy|energy2|scale) = ",
+        "q and k are detached before, so that nothing carries a gradient",
+    ),
+    Equivalent(
+        "layers/multihead_attention _score_gauge",
+        "USub dropped",
+        "-2  →  2$",
+        "what has the axes batch, head and token gets its new one last but one, which is the third",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _AffineLikeProjection\.(extra_repr|reset_parameters)",
+        "0 to -?1|1 to 0",
+        r"0  →  -?1$|1  →  0$",
+        "the projection is square: both sizes of its weight are one",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\.reset_parameters",
+        "items swapped",
+        r"\(self\.in_proj_weight, self\.q_proj_weight, |\(self\.in_proj_bias, ",
+        "a layer has the one weight or the other three, and zeros are drawn in no order",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\.forward",
+        "operand dropped",
+        "weights is None or not need_weights  →  not need_weights$",
+        "weights that are needed are there: the question is for checkers of types",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._check_inputs",
+        "items swapped",
+        r"\(2, 3\)  →",
+        "in which order a number is looked for means nothing",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._in_proj",
+        "operand dropped|3 to 4|Lt to LtE",
+        "(bias is not None and )?count < 3  →  (bias is not None|count <= 3)$|3  →  4$",
+        "from the first to the last it is all of it",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._in_proj",
+        "filter dropped",
+        r"\(_ for w in separate if w is not None\)  →",
+        "where weights are separate all three are there: the question is for checkers of types",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._project_corrected",
+        "operand dropped",
+        r"packed and all\(\(x is inputs\[0\] for x in inputs\)\)  →  all\(",
+        "what is one tensor has one size, and weights of one size are packed",
+    ),
 )
