@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+import truestep
 from tests.layers.cases import (
     ALL,
     BILINEAR,
@@ -20,6 +21,9 @@ every_twin = pytest.mark.parametrize("case", TWINS, ids=str)
 every_convolution = pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
 CLOSE = {"rtol": 1e-12, "atol": 1e-12}
 """Float64, sums of some hundred terms of order one."""
+
+
+DEPTHWISE = (truestep.UnitGaugeDepthwiseConv1d, truestep.UnitGaugeDepthwiseConv2d)
 
 
 def pair(case, dtype=torch.float64, **more):
@@ -97,6 +101,27 @@ def test_padding_modes(case, mode, bias):
     upstream = torch.randn_like(ours)
     found, wanted = (torch.autograd.grad(z, x, upstream)[0] for z in (ours, theirs))
     torch.testing.assert_close(found, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("cls", DEPTHWISE)
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+def test_padding_modes_of_depthwise_convolutions(cls, mode):
+    module = cls(3, 3, padding=2, padding_mode=mode, dtype=torch.float64)
+    bare = cls(3, 3, dtype=torch.float64)
+    bare.load_state_dict(module.state_dict())
+    count = module.weight.dim() - 1
+    x = torch.randn(2, 3, *(6,) * count, dtype=torch.float64, requires_grad=True)
+    padded = F.pad(x, (2,) * (2 * count), mode="constant" if mode == "zeros" else mode)
+    ours, theirs = module(x), bare(padded)
+    torch.testing.assert_close(ours, theirs, **CLOSE)
+    upstream = torch.randn_like(ours)
+    found, wanted = (torch.autograd.grad(z, x, upstream)[0] for z in (ours, theirs))
+    torch.testing.assert_close(found, wanted, **CLOSE)
+
+
+@pytest.mark.parametrize("cls", DEPTHWISE)
+def test_a_depthwise_convolution_of_empty_windows_can_be_built(cls):
+    assert cls(3, 0).weight.numel() == 0
 
 
 @every_convolution

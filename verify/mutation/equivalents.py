@@ -396,4 +396,10 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         r"packed and all\(\(x is inputs\[0\] for x in inputs\)\)  →  all\(",
         "what is one tensor has one size, and weights of one size are packed",
     ),
+    Equivalent(
+        r"layers/depthwise_conv2d _\w+Function\.backward",
+        "USub dropped",
+        "-2  →  2$",
+        "the derived pass has a leading axis, so that of four axes the last two begin at the third",
+    ),
 )
