@@ -18,6 +18,8 @@ from codegen.windows import (
     Window,
     apart,
     arguments,
+    counts,
+    elements,
     size_fits,
     weight_and_image,
 )
@@ -88,12 +90,10 @@ def transposed_slide(
 
 def output_paddings(lowering: Lowering, used: set[str]) -> list[Expr]:
     """None, and the hyperparameters that the index does not use."""
-    spare: list[Expr] = [Integer(0)]
-    for name, value in lowering.program.spec.hyperparameters.items():
-        keys = [f"{name}[{k}]" for k in range(len(value))] if isinstance(value, tuple) else [name]
-        if not isinstance(value, bool | float):
-            spare += [sympy.Symbol(k, integer=True) for k in keys if k not in used]
-    return spare
+    program = lowering.program
+    whole = [n for n, v in program.spec.hyperparameters.items() if not isinstance(v, bool | float)]
+    names = [x for n in whole for x in elements(n, counts(program)[n]) if x not in used]
+    return [Integer(0), *(sympy.Symbol(x, integer=True) for x in names)]
 
 
 def scattered(length: int, kernel: int, s: Steps) -> int:

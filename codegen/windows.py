@@ -138,11 +138,12 @@ def counts(program: Program) -> dict[str, int]:
 
 def numbers(program: Program) -> list[str]:
     """Arguments and hyperparameters as formulas name them, tuples taken apart."""
-    return [
-        number
-        for name, count in counts(program).items()
-        for number in ([f"{name}[{k}]" for k in range(count)] if count else [name])
-    ]
+    return [x for name, count in counts(program).items() for x in elements(name, count)]
+
+
+def elements(name: str, count: int) -> list[str]:
+    """A tuple's elements as formulas name them; of no count: a plain number."""
+    return [f"{name}[{k}]" for k in range(count)] if count else [name]
 
 
 def per_axis(lowering: Lowering, values: Sequence[Expr], default: int) -> str | None:

@@ -220,21 +220,25 @@ class _Resolver:
         So W[j, j] has the axes j and j2 of one size, and is read along its diagonal.
         """
         seen: set[str] = set()
-        spec = self.spec
-        declared = [*spec.inputs.values(), *spec.parameters.values()]
-        written = {x for entry in declared for axis in entry.axes for x in axis}
-        written |= set(re.findall(r"\w+", " ".join((spec.forward, *spec.sizes))))
 
         def own(letter: str) -> str:
-            name = letter
-            if letter in seen:
-                names = (f"{letter}{k}" for k in itertools.count(2))
-                name = next(n for n in names if n not in seen | written)
-                self.sizes.unify(letter, name)
+            name = self.another(letter, seen) if letter in seen else letter
             seen.add(name)
             return name
 
         return tuple(tuple(own(x) for x in axis) for axis in axes)
+
+    def another(self, letter: str, seen: set[str]) -> str:
+        """A name of the same size that nothing in the spec has."""
+        spec = self.spec
+        declared = [*spec.inputs.values(), *spec.parameters.values()]
+        taken = seen | {x for entry in declared for axis in entry.axes for x in axis}
+        text = " ".join((spec.forward, *spec.sizes, *spec.sizes.values(), *spec.hyperparameters))
+        taken |= set(re.findall(r"\w+", text))
+        names = (f"{letter}{k}" for k in itertools.count(2))
+        name = next(n for n in names if n not in taken)
+        self.sizes.unify(letter, name)
+        return name
 
     def unify(self, reference: g.Reference) -> None:
         """Letters that read the same axis of one tensor have one size."""

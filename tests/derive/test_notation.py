@@ -11,19 +11,23 @@ from derive.points import random_sizes, random_tensors
 from derive.resolve import resolve
 
 
-def run(forward, inputs=(), sizes=None, hyperparameters=None, seed=0, **tables):
+def resolved(forward, inputs=(), sizes=None, hyperparameters=None, **tables):
     spec = LayerSpec(
         name="Layer",
         forward=forward,
         site="n",
-        unit="i" if "i]" in forward.split("=")[0] else "",
+        unit="i" if "i]" in forward.splitlines()[-1].split("=")[0] else "",
         parameters={"W": {"torch": "weight"}},
         sizes=sizes or {"i": "out_features", "j": "in_features"},
         hyperparameters=hyperparameters or {},
         inputs=dict(inputs),
         **tables,
     )
-    program = resolve(spec)
+    return resolve(spec)
+
+
+def run(forward, inputs=(), sizes=None, hyperparameters=None, seed=0, **tables):
+    program = resolved(forward, inputs, sizes, hyperparameters, **tables)
     rng = np.random.default_rng(seed)
     drawn, symbols = random_sizes(program, rng, 2, 4)
     tensors = random_tensors(program, drawn, rng)
@@ -76,15 +80,7 @@ def test_formula(text, expected):
 
 
 def test_an_intermediate_that_is_a_number_stands_for_itself():
-    spec = LayerSpec(
-        name="Layer",
-        forward="m = 3*size(j)\nk = m + 1\nh[n, j] = x[n, j]/k\nz[n, i] = m*W[i, j]*h[n, j]",
-        site="n",
-        unit="i",
-        parameters={"W": {"torch": "weight"}},
-        sizes={"i": "out_features", "j": "in_features"},
-    )
-    program = resolve(spec)
+    program = resolved("m = 3*size(j)\nk = m + 1\nh[n, j] = x[n, j]/k\nz[n, i] = m*W[i, j]*h[n, j]")
     assert [line.target for line in program.lines] == ["h", "z"]
     assert list(program.tensors) == ["x", "W", "h", "z"]
     x, W = np.random.default_rng(0).standard_normal((2, 3, 4))
@@ -118,19 +114,12 @@ def test_an_axis_read_along_a_diagonal_has_a_letter_of_its_own(forward, expected
 
 def test_the_name_of_such_an_axis_is_no_letter_of_the_spec():
     forward = "z[n, i] = W[j, j]*x[n, i] + W[i, j2]*x[n, j2]"
-    program = resolve(
-        LayerSpec(
-            name="Layer",
-            forward=forward,
-            site="n",
-            unit="i",
-            parameters={"W": {"torch": "weight"}},
-            sizes=dict.fromkeys(("i", "j", "j2"), "features"),
-        )
-    )
+    program = resolved(forward, sizes=dict.fromkeys(("i", "j", "j2"), "features"))
     first, second = program.tensors["W"].letters
     assert first.size == second.size
     assert second.name not in {"n", "i", "j", "j2"}
+    program = resolved("z[n, i] = W[j, j]*x[n, i]", sizes=dict.fromkeys("ij", "j2"))
+    assert "j2" not in {x.name for x in program.tensors["W"].letters}
 
 
 def test_composed_axes_have_one_size_each():

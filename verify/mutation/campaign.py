@@ -22,7 +22,8 @@ from verify.mutation.mutants import Mutant
 from verify.mutation.verdict import Verdict
 
 T = TypeVar("T")
-CHUNK = 20
+CHUNK = 60
+"""Mutants that a process judges once everything that each of them needs is at hand."""
 TIMEOUT = "timeout"
 
 
