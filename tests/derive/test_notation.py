@@ -122,6 +122,14 @@ def test_the_name_of_such_an_axis_is_no_letter_of_the_spec():
     assert "j2" not in {x.name for x in program.tensors["W"].letters}
 
 
+def test_axes_that_are_declared_by_one_letter_have_one_size():
+    sizes = {"i": "outputs", "u": "rows", "v": "columns"}
+    program = resolved("z[n, i] = W[i, u, v]*x[n, u, v]", {"x": "n l l"}, sizes)
+    _, first, second = program.tensors["x"].letters
+    assert first != second
+    assert first.size == second.size
+
+
 def test_composed_axes_have_one_size_each():
     spec = LayerSpec(
         name="Layer",
