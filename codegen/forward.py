@@ -305,7 +305,7 @@ class ForwardWriter:
                 isinstance(factor, Pow)
                 and factor.exp.is_Rational
                 and factor.exp < 0
-                and reads(factor)
+                and (reads(factor) or factor.has(Delta))
             )
             if not negative:
                 parts.append(low.of(factor))

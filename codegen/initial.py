@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codegen.sizes import SizeCode
-from derive.nodes import Letter, reads
+from derive.nodes import Delta, Letter, letters_in, reads
 from derive.program import Program, Tensor
 from derive.spec import LayerSpec
 
@@ -57,11 +57,13 @@ class InitialValues:
         for name in (tensor.name, *(t.name for t in self.program.parameters)):
             for line in self.program.lines:
                 found = sorted(reads(line.value), key=str)
+                places = [letters_in([d]) for d in line.value.atoms(Delta)]
                 if not any(r.tensor == tensor.name for r in found):
                     continue
                 for read in (r for r in found if r.tensor == name):
                     summed = [i for i in read.indices if isinstance(i, Letter)]
-                    summed = [x for x in summed if x not in line.letters]
+                    # W[i, 1] is Σ_j [j = 1] W[i, j] by now, and j no letter that is summed over.
+                    summed = [x for x in summed if x not in line.letters and {x} not in places]
                     if summed:
                         return [self.same_size(x) for x in summed]
         return []

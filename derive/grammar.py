@@ -248,7 +248,8 @@ def close_sums(tree: Tree, bound: set[str], is_letter: Callable[[str], bool]) ->
     """Make the Einstein sums explicit.
 
     An index that the left side lacks is summed, term by term: over the smallest product that holds
-    all of its occurrences in the term or, where it occurs in one factor only, over the whole term.
+    all of its occurrences in the term or, where it occurs in one factor only, over the whole term;
+    where one tensor alone holds it twice, over that tensor, so that W[j, j]**2 is a squared trace.
 
     Args:
         tree: The right side.

@@ -42,6 +42,7 @@ def random_sizes(
     Raises:
         DerivationError: If no fitting sizes are found.
     """
+    places = constant_places(program)
     for attempt in range(500):
         symbols = hyper_values(program)
         if vary:
@@ -55,13 +56,14 @@ def random_sizes(
             if isinstance(n, g.SizeOf)
         }
         for size, tree in program.sizes.items():
+            least = max(low, places.get(size, 0) + 1)
+            most = max(high + (6 if size in wide else 0), least)
             if tree is None:
-                sizes[size] = int(rng.integers(low, high + (6 if size in wide else 0) + 1))
+                sizes[size] = int(rng.integers(least, most + 1))
             elif isinstance(tree, g.Name) and tree.name not in program.spec.hyperparameters:
                 key = tree.name if tree.element is None else f"{tree.name}[{tree.element}]"
                 # As wide as an input's axis, if a computed size depends on it.
-                most = high + (6 if size in wide else 0)
-                symbols.setdefault(key, int(rng.integers(low, most + 1)))
+                symbols.setdefault(key, int(rng.integers(least, most + 1)))
         for tree in program.sizes.values():
             if isinstance(tree, g.Call) and isinstance(tree.arguments[0], g.Name):
                 top = tree.arguments[0]
@@ -87,6 +89,30 @@ def random_sizes(
         "no sizes found that fit the formulas in [sizes] and that a layer can be tried at; "
         "lower the sizes and defaults that are plain numbers"
     )
+
+
+def constant_places(program: Program) -> dict[str, int]:
+    """Size → the largest constant at which such an axis is read, as in x[n, 1].
+
+    Of a parameter W[i, 1] is Σ_j [j = 1] W[i, j].
+    """
+    found: dict[str, int] = {}
+    places: list[tuple[Letter, Expr]] = []
+    for line in program.lines:
+        # The unknown of an ansatz is no tensor of the layer.
+        for read in (r for r in reads(line.value) if r.tensor in program.tensors):
+            places += zip(program.tensors[read.tensor].letters, read.indices, strict=True)
+        for bracket in line.value.atoms(Delta):
+            difference = bracket.args[0]
+            places += [(x, x - difference / difference.coeff(x)) for x in letters_in([bracket])]
+    for letter, place in places:
+        if place.is_Integer:
+            tree = program.sizes[letter.size]
+            # Sizes that one argument gives are one.
+            one = [s for s, other in program.sizes.items() if other == tree and tree is not None]
+            for size in (letter.size, *one):
+                found[size] = max(found.get(size, 0), int(place))
+    return found
 
 
 def elements(program: Program, sizes: Mapping[str, int]) -> int:

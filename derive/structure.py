@@ -148,7 +148,9 @@ def sum_of_gradients(
         here = substitute(rest, {**fixed, **(bound := {m: m.fresh() for m in free})})
         equal = Mul(*(Delta(x - primes[x]) for x in fixed.values() if x in primes))
         product = here * substitute(here, dict(primes))
-        total.append(equal * (Contraction(product, *bound.values()) if free else product))
+        held = [m for m in bound.values() if m in product.free_symbols]
+        count = Mul(*(size_symbol(m.size) for m in bound.values() if m not in held))
+        total.append(equal * count * (Contraction(product, *held) if held else product))
     candidate = Add(*total)
     known = definitions(update.program)
     return candidate if cancel(normal(inline(candidate - kappa, known))) == 0 else kappa

@@ -11,12 +11,15 @@ Draws random legal specs of the whole notation and judges each against an oracle
 kernel is measured by automatic differentiation of a separate reading of the spec; its class, the
 corrections that exist, their exactness and what the generated module computes follow from the
 measurement. Beside each legal spec a broken one must be refused with an error that names file and
-symbol. Failures shrink to a smallest spec. Number K of seed S is the same spec everywhere.
+symbol. Failures shrink to a smallest spec. Number K of seed S is the same spec everywhere; --rare
+puts into it what random formulas do not hold: constant indices, a letter twice in one tensor or
+window, shifted reads, lines that are numbers, sizes that are quotients.
 
 examples:
   truestep fuzz                                    100 specs, about a minute
   truestep fuzz --specs 10000 --seed 7 --jobs 2    a long run
   truestep fuzz --specs 1 --seed 7 --start 1234    one spec of that run again
+  truestep fuzz --specs 500 --rare                 with what seldom occurs
   truestep fuzz --specs 500 --save found           keep the smallest failing specs as TOML
   truestep fuzz --specs 10000 --resume fuzz.jsonl  interrupt it and run it again: it goes on
 """
@@ -30,6 +33,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         ("--start", 0, "the number of the first (default: %(default)s)"),
     ):
         command.add_argument(name, metavar="N", type=int, default=default, help=what)
+    command.add_argument("--rare", action="store_true", help="put something rare into each spec")
     command.add_argument("--save", metavar="DIR", help="write the smallest failing specs there")
     command.add_argument("--resume", metavar="FILE", help="keep results there and go on from them")
     command.add_argument(
@@ -55,6 +59,7 @@ def fuzz(arguments: argparse.Namespace) -> int:
         Path(arguments.save) if arguments.save else None,
         arguments.limit,
         Path(arguments.resume) if arguments.resume else None,
+        arguments.rare,
     )
 
     def progress(tally: Tally) -> None:

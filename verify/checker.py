@@ -170,7 +170,7 @@ def examine(data: Any) -> str:
         sizes[a] = 1 + randbelow(2) + (least if a == b else sizes)[b]
         top = [*unit, *(f"{x}'" for x in unit if randbelow(2))] * (a != b)
         place = {x: (sizes[n] - 1 if x in top else randbelow(sizes[n]), n) for x, n in axes.items()}
-        small = sum(prod(sizes[n] for n in shape) for shape in shapes) <= COUNT
+        small = COUNT * (1 + tries // 3000) >= sum(prod(sizes[n] for n in x) for x in shapes)
         try:
             found = Point(data, p, sizes).judge(place) if small else None
         except ArithmeticError:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from derive.nodes import Letter, reads
+from derive.nodes import Delta, Letter, reads
 from derive.program import Program, Tensor
 from derive.spec import split_letters
 from verify.attention import AttentionSubject
@@ -228,9 +228,15 @@ def fan_in_sizes(program: Program, tensor: Tensor) -> list[str]:
             found = reads(line.value)
             if not any(r.tensor == tensor.name for r in found):
                 continue
+            # [j = 1] of W[i, 1] = Σ_j [j = 1] W[i, j]: one place, which multiplies nothing.
+            brackets = [
+                [x for x in d.free_symbols if isinstance(x, Letter)]
+                for d in line.value.atoms(Delta)
+            ]
+            fixed = [letters[0] for letters in brackets if len(letters) == 1]
             for read in sorted((r for r in found if r.tensor == weight.name), key=str):
                 letters = [x for x in read.indices if isinstance(x, Letter)]
-                own = [x.size for x in letters if x not in line.letters]
+                own = [x.size for x in letters if x not in line.letters and x not in fixed]
                 if own:
                     return own
     return []

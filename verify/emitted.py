@@ -35,7 +35,7 @@ from verify.emitted_layer import KINDS, LayerPlace
 from verify.emitted_points import EXTRA_DRAWS, MOST_ROOTS, SPARE, NoPointError, Place, Point
 from verify.emitted_values import Blank, EmittedClass, Raised
 from verify.emitted_values import Instance as Module
-from verify.exact_array import Exact, Refusal, same
+from verify.exact_array import Exact, Refusal, TooManyError, same
 from verify.residues import PRIME, NoRoot, Residues, Singular
 from verify.results import VerificationError
 from verify.sources import subjects
@@ -206,6 +206,7 @@ class Prover:
 
         Raises:
             RootlessError: If there is no such point.
+            UndefinedError: If an extra instance is too large.
             VerificationError: If the text's value there is another.
         """
         where = f"{subject.name} at {place}"
@@ -214,6 +215,9 @@ class Prover:
                 found = self.judged(machine, subject.name, point)
             except NoRoot:
                 continue
+            except TooManyError as error:
+                # An extra instance tells more, and is the largest.
+                raise (UndefinedError if place.extra else Refusal)(f"{error}: {where}") from error
             except (Refusal, Singular, RecursionError) as error:
                 raise Refusal(f"{error}: {where}") from error
             return bits(found, point, draws) if place.generic else None

@@ -47,7 +47,7 @@ class Statements(Expressions):
         except Refusal as error:
             if str(error).startswith("line "):
                 raise
-            raise Refusal(f"line {getattr(node, 'lineno', '?')}: {error}") from error
+            raise type(error)(f"line {getattr(node, 'lineno', '?')}: {error}") from error
 
     def block(self, body: Sequence[ast.stmt], frame: Frame) -> Returned | None:
         """Statements in order, up to a return."""

@@ -34,14 +34,18 @@ class Refusal(VerificationError):  # noqa: N818 - a verdict, with its reason
     """Something that the exact reading of an emitted file does not know or does not allow."""
 
 
+class TooManyError(Refusal):
+    """An array of more numbers than are worth judging."""
+
+
 def check_size(size: int) -> None:
     """Refuse what would take long, before it is computed.
 
     Raises:
-        Refusal: If an array would be larger than anything that is worth judging.
+        TooManyError: If an array would be larger than anything that is worth judging.
     """
     if size > LARGEST:
-        raise Refusal(f"{size} numbers are too many to be proved")
+        raise TooManyError(f"{size} numbers are too many to be proved")
 
 
 def objects(values: Any) -> Array:

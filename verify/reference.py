@@ -141,11 +141,16 @@ class ReferenceLayer:
         return self.factor(gauge, regular)
 
     def vanishing(self) -> Array:
-        """Where the gauge's reciprocal is exactly 0, as (sites, units)."""
+        """Where the gauge's reciprocal, or κ, is exactly 0, as (sites, units).
+
+        As SymPy writes it, the gauge |x|/x⁴ of κ = x⁶ has no reciprocal at 0.
+        """
         letters = self.program.output.letters
         inverse = sympy.Pow(self.subject.correction.gauge, -1)
-        reciprocal = self.evaluator(self.tensors).array(inverse, letters)
-        return np.asarray(self.by_sites(reciprocal) == 0)
+        evaluator = self.evaluator(self.tensors)
+        found = (inverse, self.subject.derivation.structure.kappa)
+        reciprocal, kappa = (self.by_sites(evaluator.array(e, letters)) for e in found)
+        return np.asarray((reciprocal == 0) | (kappa == 0))
 
     def factor(self, gauge: Array, regular: Array) -> Reference:
         """λ z and λ K λ'."""
@@ -265,9 +270,15 @@ def condition(subject: Subject, instance: Instance, at: Reference) -> float:
 
 
 def amplification(at: Reference, near: Reference) -> float:
-    """The larger relative change of output and kernel, in units of the perturbation."""
+    """The largest relative change of output, kernel and gauge, in units of the perturbation.
+
+    The gauge counts where it is a matrix: L⁻¹ K L⁻ᵀ is 1 for any K, one of rounding errors too.
+    """
     found = 0.0
-    for here, there in ((at.output, near.output), (at.kernel, near.kernel)):
+    pairs = [(at.output, near.output), (at.kernel, near.kernel)]
+    if at.gauge.ndim > 2:
+        pairs.append((at.gauge, near.gauge))
+    for here, there in pairs:
         scale = max(float(np.abs(here).max(initial=0.0)), float(np.finfo(np.float64).tiny))
         change = float(np.abs(there - here).max(initial=0.0)) / scale / TOLERANCES.perturbation
         found = max(found, change) if np.isfinite(change) else np.inf

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from sympy import Rational, Symbol
 from torch import Tensor
 
+from codegen import generate
 from codegen.forms import RECOGNISERS
 from codegen.forward import ForwardWriter, batch_letters, input_value, shape_codes
 from codegen.helpers import helper_code
@@ -25,6 +26,7 @@ from derive.resolve import resolve
 from tests.codegen.specs import spec
 from verify.instances import sample_one
 from verify.interpret import Interpreter, TorchArithmetic
+from verify.load import load_module
 
 PARAMETERS = {"W": {"torch": "weight"}, "V": {"torch": "other"}, "b": {"torch": "bias"}}
 SIZES = {x: f"{x}_size" for x in "ijkl"}
@@ -245,6 +247,38 @@ def test_infinities_are_taken_out_where_a_product_may_hold_them(powers, guarded,
     bases = (x**2 + y**2, x)
     product = sympy.Mul(*(b**-p for b, p in zip(bases, powers, strict=False)))
     assert ("nan_to_num" in writer.inverse_powers(product).code) is guarded
+
+
+def test_a_count_of_nothing_makes_no_nan():
+    """W[p + 1] moves nothing at the last p: λ = 1/(|x| √count) is 0 there, and for x = 0."""
+    shifted = spec(
+        "S",
+        "z[p] = x*W[p + 1]",
+        "p",
+        "",
+        parameters={"W": {"torch": "weight", "axes": "p"}},
+        sizes={"p": "p_size"},
+        inputs={"x": ""},
+    )
+    module = load_module(generate(shifted).text, "shifted")
+    layer = module.AffineLikeS(3)
+    signs = {-2.0: -1.0, 0.0: 0.0, 0.5: 1.0}
+    for x, sign in signs.items():
+        wanted = sign * F.pad(layer.weight[1:], (0, 1))
+        torch.testing.assert_close(layer(torch.tensor(x)), wanted)
+
+
+def test_a_constant_index_is_no_fan_in():
+    """b[i, 1] takes one of a thousand columns, so that V beside it starts within ±1."""
+    beside = spec(
+        "S",
+        "z[n, i] = b[i, 1] + x[n]*V[i]",
+        parameters={"V": {"torch": "weight"}, "b": {"torch": "bias", "axes": "i k"}},
+        sizes={"i": "i_size", "k": "k_size"},
+    )
+    module = load_module(generate(beside).text, "beside")
+    torch.manual_seed(0)
+    assert module.AffineLikeS(1000, 1000).weight.abs().max() > 0.9
 
 
 # ---------------------------------------------------------------------- whole passes

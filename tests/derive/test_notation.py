@@ -112,6 +112,20 @@ def test_an_axis_read_along_a_diagonal_has_a_letter_of_its_own(forward, expected
     np.testing.assert_allclose(value, expected(tensors["W"], tensors["x"]))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("W[j, j]**2*x[n, i]", lambda W, x: W.trace() ** 2 * x),
+        ("sum[j](W[j, j]**2)*x[n, i]", lambda W, x: (W.diagonal() ** 2).sum() * x),
+        ("tanh(x[n, j + j])*W[i, i]", lambda W, x: np.tanh(x[:, :1] + x[:, 2:3]) * W.diagonal()),
+    ],
+)
+def test_a_letter_twice_in_one_tensor_is_summed_there(text, expected):
+    sizes = dict.fromkeys("ij", "features")
+    value, tensors = run(f"z[n, i] = {text}", {"x": "n j"}, sizes)
+    np.testing.assert_allclose(value, expected(tensors["W"], tensors["x"]))
+
+
 def test_the_name_of_such_an_axis_is_no_letter_of_the_spec():
     forward = "z[n, i] = W[j, j]*x[n, i] + W[i, j2]*x[n, j2]"
     program = resolved(forward, sizes=dict.fromkeys(("i", "j", "j2"), "features"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from derive import LayerSpec, derive
-from derive.points import missed_points, random_point
+from derive.points import constant_places, missed_points, random_point, random_sizes
 from derive.rank import always_zero, largest_ranks
 
 SLIDING = "l + 2*padding - k + 1"
@@ -119,3 +119,29 @@ def test_what_rounding_leaves_of_0_is_0(size, still):
         asked = np.full(size, True)
         found = always_zero(derivation.program, derivation.update.self_kernel, point, rng, asked)
         assert (found == still).all()
+
+
+@pytest.mark.parametrize("size", ["columns", "7"])
+@pytest.mark.parametrize("index", ["6", "2*j - 6"])
+def test_a_constant_index_exists_at_the_points_that_decide(index, size):
+    """V[6, i] is 0 where there are six rows, and K = x² + 1 would be x² there."""
+    spec = LayerSpec(
+        name="Constant",
+        forward=f"z[n, i] = x[n]*W[i, j] + V[i, {index}]*u[n, 0] + h[n, 3]*W[i, 2]",
+        site="n",
+        unit="i",
+        parameters={"W": {"torch": "w", "axes": "i j"}, "V": {"torch": "v", "axes": "i a"}},
+        sizes={"i": "units", "j": "columns", "a": size},
+        inputs={"u": "n k", "h": "n d"},
+    )
+    program = derive(spec).program
+    places = {"k": 0, "d": 3, "j": 2}
+    if size == "columns":  # one argument for both
+        places |= {"a": 2}
+    if index == "6":
+        places |= {"a": 6, "j": 6} if size == "columns" else {"a": 6}
+    assert constant_places(program) == places
+    for seed in range(40):
+        sizes, _ = random_sizes(program, np.random.default_rng(seed))
+        assert all(sizes[x] > place for x, place in places.items() if x != "a" or size != "7")
+        assert sizes["i"] >= 1

@@ -409,6 +409,13 @@ class TestSumOfGradients:
             assert normal(found - kappa) == 0
             assert_same(found, wanted)
 
+    def test_a_letter_that_nothing_holds_counts(self):
+        forward = "z[n, i] = sqrt(size(j) - 1)*x[n, i]*V[i, j]"
+        kappa = on_diagonal(update(forward).self_kernel, (U,))
+        assert subtracts(kappa)
+        found = sum_of_gradients(update(forward), kappa)
+        assert found == WIDTH * (WIDTH - 1) * XI**2
+
     @pytest.mark.parametrize("forward", [WEIGHTED, RESIDUAL, f"{WEIGHTED} + a*(u[n, i] - y[n])"])
     def test_a_kernel_is_a_sum_of_products(self, forward):
         kernel = update(forward).self_kernel

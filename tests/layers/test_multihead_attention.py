@@ -211,6 +211,42 @@ def test_identity_gauges_give_torch_with_kdim_and_vdim(
 
 
 @pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("cls", LAYERS)
+@pytest.mark.parametrize("mask", ["padding float", "attn float", "attn 3d float", "both float"])
+def test_masks_that_are_learned_get_the_gradients_of_torch(cls: type[Layer], mask: str) -> None:
+    layer = make(cls)
+    twin = twin_of(layer)
+    args = inputs(True, False, "apart")
+    learned = {k: v.requires_grad_() for k, v in masks(mask, True, S).items()}
+    weights = random(L, N, E)
+    found, wanted = (
+        torch.autograd.grad((module(*args, **learned)[0] * weights).sum(), list(learned.values()))
+        for module in (layer, twin)
+    )
+    close(found, wanted)
+
+
+@pytest.mark.parametrize("cls", LAYERS)
+@pytest.mark.parametrize(
+    ("shared", "width", "options"),
+    [
+        ("xxx", E, {}),
+        ("xxy", E, {}),
+        ("xyx", E, {}),
+        ("xyy", E, {}),
+        ("xyy", 3, {"kdim": 3, "vdim": 3}),
+        ("xyy", 3, {"kdim": 3, "vdim": 3, "bias": False}),
+    ],
+)
+def test_which_inputs_are_one_tensor_means_nothing(
+    cls: type[Layer], shared: str, width: int, options: dict[str, Any]
+) -> None:
+    layer = make(cls, **options)
+    one = {"x": random(N, L, E), "y": random(N, L, width)}
+    close(layer(*(one[x] for x in shared)), layer(*(one[x].clone() for x in shared)))
+
+
+@pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("need_weights", [True, False])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("cls", LAYERS)

@@ -32,6 +32,7 @@ INPUTS = (1.0,) * 2
 KINKED_INPUTS = (1.0,) * 4 + (4.0,) * 4
 """Draws of inputs, and how large; more where a function is flat somewhere, as max(y, 0.5)."""
 RANK_DRAWS = 4
+KINKED_RANK_DRAWS = 12
 SPARSE_DRAWS = 2
 SCALES = (1.0, 0.25, 0.0625)
 
@@ -217,9 +218,8 @@ def loses_rank(layer: Layer, absent: frozenset[str], source: Seeded, points: lis
     Sites where it is 0 under other parameters too, as at a window that lies outside of its input,
     have no gauge and do not count.
     """
-    wide = [
-        draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(RANK_DRAWS)
-    ]
+    draws = KINKED_RANK_DRAWS if is_kinked(layer) else RANK_DRAWS
+    wide = [draw_point(layer, source, least=1, wide=number % 2 == 0) for number in range(draws)]
     for point in (*points, *wide, *sparse(layer, source)):
         rank, width = ranks(layer, absent, point)
         if bool((rank == 0).any()):

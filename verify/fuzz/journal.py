@@ -42,7 +42,8 @@ def known(settings: Settings) -> dict[int, Result]:
         if not line.endswith("}"):
             continue  # cut short
         entry = json.loads(line)
-        if entry.pop("seed") == settings.seed and entry["number"] in settings.numbers:
+        kind = (entry.pop("seed"), entry.pop("rare", False))
+        if kind == (settings.seed, settings.rare) and entry["number"] in settings.numbers:
             found[entry["number"]] = result_of(entry)
     return {k: r for k, r in found.items() if not r.failures or r.code == state_of_code()}
 
@@ -52,7 +53,8 @@ def keep(settings: Settings, results: Iterable[Result]) -> None:
     if settings.resume is not None:
         with settings.resume.open("a", encoding="utf-8") as handle:
             for result in results:
-                handle.write(json.dumps({"seed": settings.seed, **asdict(result)}) + "\n")
+                kind = {"seed": settings.seed, "rare": settings.rare}
+                handle.write(json.dumps({**kind, **asdict(result)}) + "\n")
 
 
 def result_of(entry: dict[str, Any]) -> Result:

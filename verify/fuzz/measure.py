@@ -179,6 +179,8 @@ class Evaluation:
         if isinstance(index, str):
             at = Labelled((index,), torch.arange(self.size(index)))
             return at, Labelled((), torch.tensor(True))
+        if isinstance(index, Const):
+            return Labelled((), torch.tensor(int(index.text))), Labelled((), torch.tensor(True))
         if isinstance(index, Token):
             tokens = Labelled(index.letters, self.tensors[index.tensor])
             return tokens, Labelled((), torch.tensor(True))

@@ -11,21 +11,28 @@ from typing import Any
 import torch
 
 from verify.fuzz.tree import (
+    QUOTIENTS,
     Const,
     Layer,
+    Node,
     Number,
     Size,
+    SizeOf,
+    Sum,
     Token,
     Window,
 )
-from verify.fuzz.walk import (
-    reads,
-)
+from verify.fuzz.walk import reads, walk
 from verify.instances import Seeded
 
 LARGEST = 48
 """Elements that an output may have for its Jacobian to be quick, where so few are possible."""
 DRAWS = 60
+SHIFTS = (Const("1"), Const("-1"))
+FREE = ("argument", "read", "rest")
+"""Sizes that are drawn."""
+SHIFTED = 3
+"""Elements along which an index is shifted by one, so that two of them read something."""
 LONGEST = 12
 """Elements that the input's axis of a window may have."""
 PATIENCE = 3
@@ -93,15 +100,17 @@ def draw_point(
         NoPoint: If nothing small fits.
     """
     many = 5 if len(layer.unit) == 1 else 3
+    needed = least_sizes(layer, least)
     for attempt in range(DRAWS):
         # Small ones are tried at once, twice as large ones only where no others fit.
         most = LARGEST * (2 if len(layer.output.letters) > 4 or 2 * attempt >= DRAWS else 1)
         numbers = draw_numbers(layer, source, wide, bool(alone) and attempt == 0)
         # Fewer where so many do not fit: where units are many, little else is left to chance.
         units = max(2, many - PATIENCE * attempt // DRAWS) if wide else 0
-        sizes = draw_sizes(layer, source, numbers, least, units, alone)
+        sizes = draw_sizes(layer, source, numbers, least, units, alone, needed)
         output = math.prod(sizes[layer.stands_for(x)] for x in layer.output.letters)
-        if all(v >= 1 for v in sizes.values()) and output <= most:
+        held = all(sizes[x] >= few for x, few in needed.items())
+        if held and all(v >= 1 for v in sizes.values()) and output <= most:
             return Point(sizes, numbers, draw_tensors(layer, source, sizes))
     raise NoPoint(f"no small sizes fit {layer.name}")
 
@@ -131,6 +140,7 @@ def draw_sizes(
     least: int,
     many: int,
     alone: str,
+    needed: Mapping[str, int],
 ) -> dict[str, int]:
     """A size for every letter that stands for itself; with ``many`` units, all else is 1."""
     sizes: dict[str, int] = {}
@@ -140,27 +150,77 @@ def draw_sizes(
             sizes[size.letter] = int(numbers[size.source])
         elif size.how == "number":
             sizes[size.letter] = int(size.source)
-        elif size.how != "window":
+        elif size.how != "window" and size.how not in QUOTIENTS:
             high = max(least, 3 if len(layer.output.letters) < 4 else 2)
             sizes[size.letter] = source.integer(least, high)
             if many:
                 sizes[size.letter] = many if size.letter in units else 1
             if size.letter == alone:
                 sizes[size.letter] = 1
+            sizes[size.letter] = max(sizes[size.letter], needed.get(size.letter, 1))
     for size in layer.sizes:
         if size.how == "window":
-            fit_window(layer, size, sizes, numbers, bool(many))
+            fit_window(layer, size, sizes, numbers, needed, bool(many))
+    for size in layer.sizes:
+        if size.how in QUOTIENTS:
+            above, below = sizes[layer.stands_for(size.source)], int(numbers[size.partner])
+            sizes[size.letter] = above // below + 1 if size.how == "floor" else -(-above // below)
     return sizes
 
 
+def least_sizes(layer: Layer, least: int) -> dict[str, int]:
+    """Letters and how large they are at least.
+
+    A constant index exists, and size(j) - 1 is not 0: where a layer is degenerate for its sizes
+    alone nothing is said of it. Where sizes of 1 are not drawn, shifted indices meet.
+    """
+    found = [(layer.stands_for(x), 2) for line in layer.lines for x in lessened(line.value)]
+    for read in itertools.chain.from_iterable(reads(line.value) for line in layer.lines):
+        for letter, index in zip(letters_of(layer, read.tensor), read.indices, strict=True):
+            if isinstance(index, Const):
+                size, place = layer.size(letter), int(index.text)
+                if size.how in QUOTIENTS:  # by 1 or 2
+                    found.append((layer.stands_for(size.source), 2 * place + 1))
+                else:
+                    found.append((size.letter, place + 1))
+            elif isinstance(index, Window) and is_shift(layer, index) and least > 1:
+                free = (x for x in (letter, index.position) if layer.size(x).how in FREE)
+                few = SHIFTED + int(index.stride != Const("1"))
+                found += [(layer.stands_for(x), few) for x in free]
+    return {x: max(size for y, size in found if y == x) for x, _ in found}
+
+
+def lessened(value: Node) -> list[str]:
+    """The letters j of every size(j) - 1."""
+    return [
+        term.letter
+        for node in walk(value)
+        if isinstance(node, Sum) and Const("-1") in node.terms
+        for term in node.terms
+        if isinstance(term, SizeOf)
+    ]
+
+
+def is_shift(layer: Layer, w: Window) -> bool:
+    """Whether an index is t + 1 or t - 1, and no window from which the size of t is computed."""
+    computed = layer.size(w.position).how == "window"
+    return not w.offset and w.padding in SHIFTS and not computed
+
+
 def fit_window(
-    layer: Layer, size: Size, sizes: dict[str, int], numbers: Mapping[str, Any], wide: bool
+    layer: Layer,
+    size: Size,
+    sizes: dict[str, int],
+    numbers: Mapping[str, Any],
+    needed: Mapping[str, int],
+    wide: bool,
 ) -> None:
     """Make the input's axis as long as a window needs for a few positions, of which one reads."""
     w, length = size.window, layer.stands_for(size.source)
     assert w is not None
     offsets = sizes[layer.stands_for(w.offset)] if w.offset else 1
     wanted = 1 if wide and layer.stands_for(size.letter) not in layer.unit else 2
+    wanted = max(wanted, needed.get(size.letter, 1))
     free = layer.size(length).how != "number"
     positions = extent(sizes[length], offsets, w, numbers)
     while free and sizes[length] < LONGEST:

@@ -21,6 +21,7 @@ class Settings:
         save: Where failures go, or ``None``.
         limit: Seconds of the processor that one spec may take.
         resume: Where results are kept and taken from, or ``None``.
+        rare: Whether each holds something that random formulas do not.
     """
 
     specs: int
@@ -30,6 +31,7 @@ class Settings:
     save: Path | None = None
     limit: float = 30.0
     resume: Path | None = None
+    rare: bool = False
 
     @property
     def numbers(self) -> range:

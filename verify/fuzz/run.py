@@ -18,6 +18,7 @@ from verify.fuzz.grammar import random_layer
 from verify.fuzz.illegal import judge_illegal
 from verify.fuzz.journal import keep, known, state_of_code
 from verify.fuzz.judge import Finding, judge
+from verify.fuzz.rare import rare_layer
 from verify.fuzz.results import Failure, Result, Settings, Tally
 from verify.fuzz.shrink import shrink
 from verify.fuzz.text import toml
@@ -32,7 +33,7 @@ BATCH = 10
 
 def one(number: int, settings: Settings) -> Result:
     """Judge one legal layer and one mutant of its text; shrink what fails."""
-    layer = random_layer(settings.seed, number)
+    layer = (rare_layer if settings.rare else random_layer)(settings.seed, number)
     verdict = judge(layer, settings.seed, number, limit=settings.limit)
     failures = []
     for finding in {f.kind: f for f in verdict.findings}.values():
@@ -101,8 +102,9 @@ def write(failure: Failure, settings: Settings) -> Path:
     """Save a failing spec with its reason, so that :func:`read` can judge it again."""
     assert settings.save is not None
     settings.save.mkdir(parents=True, exist_ok=True)
+    family = "rare_" if settings.rare else ""
     slug = re.sub(r"[^a-z0-9]+", "_", failure.finding.kind.lower()).strip("_")
-    file = settings.save / f"{slug}_{settings.seed}_{failure.number}.toml"
+    file = settings.save / f"{slug}_{family}{settings.seed}_{failure.number}.toml"
     lines = " ".join(failure.finding.detail.split())[:300]
     header = f"# {failure.finding.kind}: {lines}\n# seed {settings.seed}, number {failure.number}\n"
     header += f"{TREE}{failure.tree}\n" if failure.tree else ""
@@ -135,7 +137,8 @@ def saved(folder: Path) -> Iterator[Path]:
 def summary(tally: Tally, settings: Settings) -> str:
     """The tables that a reader wants to see."""
     lines = [
-        f"{tally.specs} legal specs of seed {settings.seed} from number {settings.start} on, "
+        f"{tally.specs} legal{' rare' if settings.rare else ''} specs of seed {settings.seed} "
+        f"from number {settings.start} on, "
         f"{tally.fresh} of them in {tally.seconds:.0f} s with {settings.jobs} of "
         f"{os.cpu_count()} processes; every stage of verification for {tally.thorough}",
         "",

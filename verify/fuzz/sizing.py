@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from verify.fuzz.tree import (
+    QUOTIENTS,
     Hyper,
     Layer,
     Read,
@@ -21,6 +22,8 @@ from verify.fuzz.walk import (
     walk,
 )
 
+SPECIAL = ("window", "rest", "hyper", "number", *QUOTIENTS)
+"""How sizes are given that keep their letter where it is found to be another's too."""
 Choice = Callable[[str, bool, bool], Size]
 """Letter, whether an input tells its size, whether a parameter needs it → its entry."""
 
@@ -37,9 +40,19 @@ def sized(layer: Layer, choice: Choice = argument) -> Layer:
     A computed size whose input's axis is gone, a rest whose composed axis is gone, and a size that
     no input tells any more get a new entry.
     """
+    found = with_entries(layer, choice)
+    # A letter that was given a size of its own may have shared one with an input's axis before.
+    while linked(found).same != found.same:
+        found = with_entries(found, choice)
+    return found
+
+
+def with_entries(layer: Layer, choice: Choice) -> Layer:
+    """The layer with an entry for every size, as letters share them now."""
     layer = linked(pruned(read_windows(layer)))
     on_inputs = {layer.stands_for(x) for t in layer.inputs for x in t.letters}
-    kept = [s for s in layer.sizes if holds(s, layer.composed, on_inputs)]
+    used = {layer.stands_for(x) for x in used_letters(layer)}
+    kept = [s for s in layer.sizes if holds(s, layer, on_inputs, used)]
     layer = layer.with_(sizes=tuple(kept))
     needed = required(layer)
     entries = {s.letter: s for s in kept}
@@ -51,27 +64,30 @@ def sized(layer: Layer, choice: Choice = argument) -> Layer:
 
 def read_windows(layer: Layer) -> Layer:
     """The layer whose computed sizes are those of windows that are read, by their letters."""
-    windows = {
-        index.position: index
-        for read in plain_reads(layer)
-        for index in read.indices
-        if isinstance(index, Window)
-    }
+    windows = [i for r in plain_reads(layer) for i in r.indices if isinstance(i, Window)]
+    # A window of one element comes after others: a shifted index may stand beside one.
+    windows.sort(key=lambda w: bool(w.offset))
+    last = {window.position: window for window in windows}
     sizes = []
     for size in layer.sizes:
         if size.how != "window":
             sizes.append(size)
-        elif size.letter in windows:
-            sizes.append(replace(size, window=windows[size.letter]))
+        elif size.letter in last:
+            sizes.append(replace(size, window=last[size.letter]))
     return layer.with_(sizes=tuple(sizes))
 
 
-def holds(size: Size, pairs: set[tuple[str, ...]], on_inputs: set[str]) -> bool:
+def holds(size: Size, layer: Layer, on_inputs: set[str], used: set[str]) -> bool:
     """Whether an entry still makes sense."""
+    if layer.stands_for(size.letter) != size.letter:
+        return False
     if size.how == "window":
         return size.source in on_inputs
     if size.how == "rest":
-        return (size.partner, size.letter) in pairs
+        return (size.partner, size.letter) in layer.composed
+    if size.how in QUOTIENTS:
+        above = layer.stands_for(size.source)
+        return above in used and above != size.letter
     return size.how != "read" or size.letter in on_inputs
 
 
@@ -82,10 +98,16 @@ def plain_reads(layer: Layer) -> Iterator[Read]:
 
 
 def linked(layer: Layer) -> Layer:
-    """The layer in which letters share a size if and only if they address one axis of a tensor."""
+    """The layer in which letters share a size if and only if they address one axis of a tensor.
+
+    A letter with an entry of its own that reads the axis of a declared input runs over a part of
+    it, or beyond, where it is 0.
+    """
     layer = layer.with_(tensors=tuple(first_read(layer, t) for t in layer.tensors))
     axes = layer.letters
-    special = [s.letter for s in layer.sizes if s.how in ("window", "rest", "hyper", "number")]
+    given = [s.letter for s in layer.sizes if s.how != "read"]
+    declared = {t.name for t in layer.inputs if t.declared}
+    special = [s.letter for s in layer.sizes if s.how in SPECIAL]
     parent: dict[str, str] = {}
 
     def root(letter: str) -> str:
@@ -96,6 +118,8 @@ def linked(layer: Layer) -> Layer:
     for read in plain_reads(layer):
         for letter, index in zip(axes[read.tensor], read.indices, strict=True):
             if isinstance(index, str) and root(letter) != root(index):
+                if read.tensor in declared and root(index) in map(root, given):
+                    continue
                 keep, drop = root(letter), root(index)
                 if drop in special:
                     keep, drop = drop, keep
@@ -134,6 +158,8 @@ def required(layer: Layer) -> set[str]:
         window = size.window
         if size.letter in needed and window is not None:
             needed |= {layer.stands_for(x) for x in (size.source, window.offset) if x}
+        if size.letter in needed and size.how in QUOTIENTS:
+            needed.add(layer.stands_for(size.source))
     return needed
 
 
@@ -151,6 +177,7 @@ def hypers_in(layer: Layer) -> set[str]:
     for window in windows:
         numbers = (window.stride, window.dilation, window.padding)
         found |= {x.name for x in numbers if isinstance(x, Hyper)}
+    found |= {s.partner for s in layer.sizes if s.how in QUOTIENTS}
     return found | {s.source for s in layer.sizes if s.how == "hyper"}
 
 

@@ -7,6 +7,7 @@ from verify.fuzz.tree import (
     Ein,
     Mul,
     Node,
+    Read,
     Reduce,
     Sum,
 )
@@ -14,6 +15,8 @@ from verify.fuzz.walk import (
     changed,
     children,
     free_letters,
+    index_letters,
+    reads,
     walk,
 )
 
@@ -38,10 +41,12 @@ def ambiguous(value: Node) -> bool:
     """Whether the printed text would sum otherwise than the tree does.
 
     A letter that two factors, or two arguments, sum on their own is read as one sum over both; a
-    letter that one factor alone holds is summed over the whole term.
+    letter that one factor alone holds is summed over the whole term, unless one tensor holds it
+    twice: then that is summed.
     """
     terms = value.terms if isinstance(value, Sum) else (value,)
-    return any(merged(term) or loose(term, True) for term in terms)
+    paired = any(paired_letters(node) for node in walk(value) if isinstance(node, Ein))
+    return paired or any(merged(term) or loose(term, True) for term in terms)
 
 
 def merged(node: Node) -> bool:
@@ -69,6 +74,22 @@ def lone_letters(node: Ein) -> tuple[str, ...]:
     """The letters of a sum that one factor alone holds."""
     held = [free_letters(f) for f in flat_factors(node.body)]
     return tuple(x for x in node.letters if sum(x in h for h in held) < 2)
+
+
+def paired_letters(node: Ein) -> tuple[str, ...]:
+    """The letters of a sum that one factor alone holds, and a read within that factor twice."""
+    inner = [r for f in flat_factors(node.body) if not isinstance(f, Read) for r in reads(f)]
+    letters = [[x for index in read.indices for x in index_letters(index)] for read in inner]
+    return tuple(x for x in lone_letters(node) if any(found.count(x) > 1 for found in letters))
+
+
+def unpaired(node: Node) -> Node:
+    """The same value, with sums written out that would be read as those of one tensor."""
+
+    def change(part: Node) -> Node:
+        return explicit(part) if isinstance(part, Ein) and paired_letters(part) else part
+
+    return changed(node, change)
 
 
 def explicit(node: Node) -> Node:

@@ -100,7 +100,7 @@ class Terms(Workshop):
             factors.append(self.weight(left, free))
         if not factors:
             factors.append(self.read_factor(self.read(self.signals[0], left)[0]))
-            free = list(free_letters(factors[0]) - set(left))
+            free = sorted(free_letters(factors[0]) - set(left))
         factors += self.scale(left, free)
         factors = self.shuffled(factors) if self.flip(0.2) else factors
         body: Node = Mul(tuple(factors)) if len(factors) > 1 else factors[0]

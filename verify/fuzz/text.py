@@ -81,6 +81,10 @@ def size_entry(size: Size) -> list[tuple[str, str]]:
         return [(f'"({size.partner}, {size.letter})"', json.dumps(size.source))]
     if size.how == "number":
         return [(size.letter, size.source)]
+    if size.how == "floor":
+        return [(size.letter, json.dumps(f"{size.source}//{size.partner} + 1"))]
+    if size.how == "ceil":
+        return [(size.letter, json.dumps(f"-(-{size.source}//{size.partner})"))]
     if size.how == "window":
         assert size.window is not None
         return [(size.letter, json.dumps(window_size_text(size.window, size.source)))]
@@ -107,6 +111,8 @@ def index_text(index: Index) -> str:
     """An index expression."""
     if isinstance(index, str):
         return index
+    if isinstance(index, Const):
+        return index.text
     if isinstance(index, Token):
         return f"{index.tensor}[{', '.join(index.letters)}]" if index.letters else index.tensor
     stride, dilation = number_text(index.stride), number_text(index.dilation)
@@ -118,7 +124,9 @@ def index_text(index: Index) -> str:
         return f"({above})/{stride}"
     position = index.position if index.stride == ONE else f"{stride}*{index.position}"
     text = position + (f" + {offset}" if index.offset else "")
-    return text if index.padding == ZERO else f"{text} - {padding}"
+    if index.padding == ZERO:
+        return text
+    return f"{text} + {padding[1:]}" if padding.startswith("-") else f"{text} - {padding}"
 
 
 def read_text(layer: Layer, read: Read) -> str:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+QUOTIENTS = ("floor", "ceil")
+"""How a size is computed from another by division."""
+
 
 @dataclass(frozen=True)
 class Const:
@@ -115,7 +118,7 @@ class Ein:
 
 
 Number = Const | Hyper
-Index = str | Window | Token
+Index = str | Const | Window | Token
 Node = Const | Hyper | SizeOf | Read | Sum | Mul | Div | Pow | Fun | Reduce | Ein
 
 
@@ -154,11 +157,12 @@ class Size:
     Attributes:
         letter: The letter that stands for all of its kind.
         how: ``read`` (off an input), ``argument`` (of the constructor), ``hyper``, ``number``,
-            ``rest`` (of a composed axis) or ``window`` (computed).
+            ``rest`` (of a composed axis), ``window`` (computed), ``floor`` or ``ceil`` (of the
+            quotient of another size, the former plus 1).
         source: The argument, hyperparameter or number; of a window the letter of the input's axis;
-            of a rest the argument of the whole.
+            of a rest the argument of the whole; of a quotient the letter above.
         window: What a computed size is computed from.
-        partner: The other letter of a composed axis.
+        partner: The other letter of a composed axis; of a quotient the hyperparameter below.
     """
 
     letter: str

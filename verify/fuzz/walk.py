@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from verify.fuzz.tree import (
+    Const,
     Div,
     Ein,
     Fun,
@@ -85,6 +86,8 @@ def index_letters(index: Index) -> tuple[str, ...]:
     """The letters in an index."""
     if isinstance(index, str):
         return (index,)
+    if isinstance(index, Const):
+        return ()
     if isinstance(index, Token):
         return index.letters
     return (index.position, index.offset) if index.offset else (index.position,)
@@ -118,6 +121,8 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
     def index(old: Index) -> Index:
         if isinstance(old, str):
             return names.get(old, old)
+        if isinstance(old, Const):
+            return old
         if isinstance(old, Token):
             return Token(old.tensor, tuple(names.get(x, x) for x in old.letters))
         return replace(

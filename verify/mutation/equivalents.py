@@ -93,12 +93,6 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "an input of two axes and no more, as its docstring says: the last one is number 1",
     ),
     Equivalent(
-        "layers/.*__init__",
-        "operand dropped",
-        r"(\w+) < 1 or \w+ % \1  →  \w+ % \1$",
-        "where several sizes are divided by one number, the first division refuses what is below 1",
-    ),
-    Equivalent(
         r"derive/certify Certifier\.(expressed|must_be)",
         "arguments swapped",
         r"self\.equal\((\w+), (\w+)\)  →  self\.equal\(\2, \1\)$",
@@ -184,12 +178,6 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "items swapped",
         r"\(ctx\.groups, ctx\.out_channels // ctx\.groups\)  →|\(0, (-\d, )*-\d\)  →",
         "channels are taken apart and put together again; the order of the axes of a sum",
-    ),
-    Equivalent(
-        "layers/conv.* _NormLike.*backward",
-        "USub dropped|1 to 0",
-        "-1  →  1$|1  →  0$",
-        "groups and channels of a group are the only two axes that are put together",
     ),
     Equivalent(
         "derive/structure ",
@@ -389,6 +377,54 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "filter dropped",
         r"\(_ for w in separate if w is not None\)  →",
         "where weights are separate all three are there: the question is for checkers of types",
+    ),
+    Equivalent(
+        "layers/multihead_attention .*",
+        "arguments swapped",
+        r"(.+)\.transpose\((-?\d), (-?\d)\)  →  \1\.transpose\(\3, \2\)$",
+        "two axes change places, whichever is named first",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._project_corrected",
+        "0 to -1|0 to 1|1 to 2",
+        r"0  →  -?1$|1  →  2$",
+        "inputs that are known to be one tensor, by another of their numbers",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._project_corrected",
+        "3 to 4",
+        "3  →  4$",
+        "keys that are the values too take two products and two norms in place of one",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._merge_masks",
+        "operand dropped|0 to -1",
+        r"mask is None or extra == 0  →  mask is None$|0  →  -1$",
+        "no token more is a mask that is padded by nothing",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._append_extra_tokens",
+        "operand dropped",
+        r"self\.bias_k is not None and self\.bias_v is not None  →  ",
+        "a layer has both or none: the question is for checkers of types",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._append_extra_tokens",
+        "USub dropped",
+        "-1  →  1$",
+        "the axis that stays as it is has one element",
+    ),
+    Equivalent(
+        r"layers/multihead_attention _MultiheadAttention\._attend",
+        "USub dropped",
+        "-2  →  2$",
+        "of four axes the last but one is the third",
+    ),
+    Equivalent(
+        r"layers/multihead_attention ValueMixMultiheadAttention\._coefficients",
+        "items swapped",
+        r"\(0, 1\)  →  \(1, 0\)$",
+        "coefficients in another order: of their mixture the length alone is taken",
     ),
     Equivalent(
         r"layers/multihead_attention _MultiheadAttention\._project_corrected",

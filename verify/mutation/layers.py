@@ -160,6 +160,13 @@ class LayerTarget:
             for format in WORST
         }
 
+    def wrong_at(self, key: Any, format: str) -> set[str]:
+        """The patterns at which an unbroken class is wrong; it may share a stage with another."""
+        if (key, format) not in self.wrong:
+            subject = next(s for s in self.subjects if s.key == key)
+            self.wrong[key, format] = set(wrong_for(subject, format))
+        return self.wrong[key, format]
+
     @property
     def text(self) -> str:
         """What is mutated."""
@@ -269,7 +276,7 @@ def accuracy(target: LayerTarget, broken: Broken) -> Found:
     """
     for subject in accuracy_table.judged(broken.subjects) if target.wrong else ():
         for format in WORST:
-            wrong = set(wrong_for(subject, format)) - target.wrong[subject.key, format]
+            wrong = set(wrong_for(subject, format)) - target.wrong_at(subject.key, format)
             if wrong:
                 return Found("accuracy", f"{subject.name} in {format} is wrong for {sorted(wrong)}")
     return Found()

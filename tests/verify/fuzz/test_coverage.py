@@ -1,10 +1,13 @@
 """Every part of the notation occurs in the first few hundred layers; nothing is derived here."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 import pytest
 
 from verify.fuzz.grammar import random_layer
+from verify.fuzz.rare import rare_layer
+from verify.fuzz.sums import ambiguous
 from verify.fuzz.text import toml
 from verify.fuzz.tree import Const, Div, Ein, Fun, Hyper, Layer, Pow, Read, Reduce, SizeOf, Window
 from verify.fuzz.walk import reads, walk
@@ -114,6 +117,67 @@ def test_feature(feature):
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_function(function):
     assert any(isinstance(n, Fun) and n.name == function for x in LAYERS for n in nodes(x))
+
+
+# ------------------------------------------------------------------ what random formulas lack
+RARE = [rare_layer(0, number) for number in range(300)]
+
+
+def indices(layer: Layer) -> Iterator[tuple[str, list[object]]]:
+    """The kind of each tensor that is read, and its indices."""
+    kinds = {t.name: t.kind for t in layer.tensors}
+    for line in layer.lines:
+        for read in reads(line.value):
+            yield kinds.get(read.tensor, "line"), list(read.indices)
+
+
+def fixed(layer: Layer, kind: str) -> bool:
+    return any(k == kind and Const("1") in found for k, found in indices(layer))
+
+
+def twice(layer: Layer, kind: str, of: type) -> bool:
+    own = (found for k, found in indices(layer) if k == kind)
+    return any(found.count(i) > 1 for found in own for i in found if isinstance(i, of))
+
+
+def shifts(layer: Layer, kind: str) -> bool:
+    found = (i for k, own in indices(layer) for i in own if k == kind and isinstance(i, Window))
+    return any(not w.offset and w.padding == Const("-1") for w in found)
+
+
+SELDOM = {
+    "constant index of an input": lambda x: fixed(x, "input"),
+    "constant index of a parameter": lambda x: fixed(x, "parameter"),
+    "constant index of a line": lambda x: fixed(x, "line"),
+    "letter twice in an input": lambda x: twice(x, "input", str),
+    "letter twice in a parameter": lambda x: twice(x, "parameter", str),
+    "window twice": lambda x: twice(x, "input", Window),
+    "windows that share an offset": lambda x: any(
+        a.offset == b.offset and a.position != b.position
+        for _, own in indices(x)
+        for a, b in combinations([i for i in own if isinstance(i, Window)], 2)
+    ),
+    "axes of one letter": lambda x: any(len({*t.letters}) < len(t.letters) for t in x.inputs),
+    "shifted input": lambda x: shifts(x, "input"),
+    "shifted parameter": lambda x: shifts(x, "parameter"),
+    "shifted line": lambda x: shifts(x, "line"),
+    "line that is a number": lambda x: any(not line.letters for line in x.lines[:-1]),
+    "size less 1": lambda x: " + (-1))" in toml(x),
+    "size rounded down": lambda x: "//ratio + 1" in toml(x),
+    "size rounded up": lambda x: "//ratio)" in toml(x),
+}
+
+
+@pytest.mark.parametrize("feature", SELDOM)
+def test_rare_feature(feature):
+    assert any(SELDOM[feature](layer) for layer in RARE)
+
+
+def test_rare_layers_mean_what_they_print():
+    for number, layer in enumerate(RARE):
+        assert not any(ambiguous(line.value) for line in layer.lines), number
+        assert layer == rare_layer(0, number)
+        assert layer != random_layer(0, number)
 
 
 def test_a_feature_that_does_not_occur_is_missed():

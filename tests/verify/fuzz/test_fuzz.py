@@ -40,6 +40,13 @@ def test_random_specs():
     assert len(tally.kinds) >= 2
 
 
+def test_rare_specs():
+    settings = Settings(6, seed=11, rare=True)
+    tally = fuzz(settings)
+    assert not tally.failures, summary(tally, settings)
+    assert "6 legal rare specs of seed 11" in summary(tally, settings)
+
+
 @pytest.mark.parametrize("file", list(saved(FOUND)), ids=lambda file: file.stem)
 def test_what_was_found_once(file):
     assert not judge(*read(file)).findings

@@ -35,6 +35,15 @@ def test_another_seed_is_another_run(monkeypatch, tmp_path):
     assert judged == [0]
 
 
+def test_rare_specs_are_another_run(monkeypatch, tmp_path):
+    settings = Settings(1, seed=11, resume=tmp_path / "fuzz.jsonl")
+    fuzz(settings)
+    judged = counted(monkeypatch)
+    fuzz(replace(settings, rare=True))
+    assert judged == [0]
+    assert not fuzz(replace(settings, rare=True)).fresh
+
+
 def test_a_line_that_was_cut_short_is_judged_again(monkeypatch, tmp_path):
     file = tmp_path / "fuzz.jsonl"
     fuzz(Settings(2, seed=11, resume=file))

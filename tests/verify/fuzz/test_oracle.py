@@ -16,9 +16,22 @@ from verify.fuzz.expect import characterise, exactness, expected, is_still, kind
 from verify.fuzz.grammar import random_layer
 from verify.fuzz.measure import Evaluation, measure
 from verify.fuzz.points import Point, draw_point
-from verify.fuzz.sums import ambiguous, explicit
+from verify.fuzz.sizing import sized
+from verify.fuzz.sums import ambiguous, explicit, unpaired
 from verify.fuzz.text import toml
-from verify.fuzz.tree import Const, Ein, Fun, Mul, Pow, Read, Reduce, Sum, Window
+from verify.fuzz.tree import (
+    Const,
+    Ein,
+    Fun,
+    Mul,
+    Pow,
+    Read,
+    Reduce,
+    Size,
+    Sum,
+    Tensor,
+    Window,
+)
 from verify.instances import Seeded
 
 WHOLE = frozenset()
@@ -110,6 +123,42 @@ def test_sums_that_the_text_would_change_are_ambiguous():
     assert isinstance(explicit(alone).arguments[0], Reduce)
     assert not ambiguous(Fun("tanh", (MIXED,)))
     assert not ambiguous(Ein(("j",), Pow(X, 2)))
+
+
+def test_a_letter_twice_in_one_tensor_is_summed_there():
+    trace = Read("x", ("n", "j", "j"))
+    assert not ambiguous(Mul((Ein(("j",), trace), B)))
+    squares = Ein(("j",), Pow(trace, 2))
+    assert ambiguous(squares)  # read as a squared trace
+    assert unpaired(squares) == Reduce("sum", ("j",), Pow(trace, 2))
+    assert not ambiguous(unpaired(squares))
+    assert unpaired(MIXED) == MIXED
+
+
+def test_a_constant_index_picks_one_and_nothing_outside():
+    point = Point({"n": 2, "j": 3}, {}, {"x": torch.arange(6.0).reshape(2, 3)})
+    evaluation = Evaluation(LINEAR, point)
+    assert evaluation.of(Read("x", ("n", Const("1")))).value.tolist() == [1.0, 4.0]
+    assert evaluation.of(Read("x", ("n", Const("3")))).value.tolist() == [0.0, 0.0]
+
+
+def test_sizes_that_are_quotients():
+    sizes = (*LINEAR.sizes[1:], Size("j", "floor", "i", partner="ratio"))
+    quotient = LINEAR.with_(sizes=sizes, hypers=(("ratio", 2),))
+    assert 'j = "i//ratio + 1"' in toml(quotient)
+    for how, wanted in (("floor", lambda i, r: i // r + 1), ("ceil", lambda i, r: -(-i // r))):
+        other = quotient.with_(sizes=(*sizes[:-1], replace(sizes[-1], how=how)))
+        for seed in range(9):
+            point = draw_point(other, Seeded(seed))
+            assert point.sizes["j"] == wanted(point.sizes["i"], point.numbers["ratio"])
+
+
+def test_a_letter_with_a_size_of_its_own_runs_over_a_part_of_an_input():
+    x = Tensor("x", "input", (("n",), ("a",)), declared=True)
+    ranged = LINEAR.with_(tensors=(x, *LINEAR.tensors[1:]))
+    assert sized(ranged).same == ()
+    unnamed = ranged.with_(sizes=LINEAR.sizes[1:])
+    assert sized(unnamed).size("a").how == "argument"
 
 
 def test_random_layers_are_unambiguous_and_survive_json():

@@ -45,6 +45,17 @@ def test_what_the_unbroken_layer_is_wrong_for_refuses_no_mutant(monkeypatch):
     assert target.judge_text(target.text).killer == "accuracy"
 
 
+def test_a_class_that_shares_a_stage_with_another_is_wrong_where_it_is(monkeypatch):
+    """A mutant of one class alone is compared with that class, which may not be the judged one."""
+    monkeypatch.setattr(layers, "KILLERS", (layers.accuracy,))
+    monkeypatch.setattr(layers, "WORST", ("bfloat16",))
+    target = Forward("depthwise_conv1d")
+    measured = dict(target.wrong)
+    del target.wrong[next(iter(measured))]
+    assert target.judge_text(target.text).killer == ""
+    assert target.wrong == measured
+
+
 def test_a_campaign_fails_where_the_unbroken_file_is_refused(monkeypatch):
     monkeypatch.setattr(layers, "KILLERS", (lambda *_: layers.Found("tests", "as always"),))
     with pytest.raises(IsolationError, match="scale is refused without a mutant: tests as always"):
