@@ -39,6 +39,8 @@ SINGULAR = 1e-10
 """Sites whose kernel is this much smaller than the largest one are singular."""
 SHAKES = 3
 NEARBY = (0.25, 0.0625, 4.0)
+UNSTEADY = 1e4 * TOLERANCES.perturbation
+"""An entry of K, relative to its diagonal, that changes so under a perturbation has lost digits."""
 ROUNDING = 4 * float(np.finfo(np.float64).eps) / TOLERANCES.perturbation
 """A difference that rounding explains, in units of what :class:`Shaken` makes of the formula."""
 RADIUS = 1.5
@@ -74,6 +76,26 @@ def compare_kernel(
         moves = moves or bool(there.any())
     # What is off, as relu below 0, stays off: 1 - 1 of other numbers is what rounding leaves of 0.
     return f"{what}, and at all points nearby" if moves else None
+
+
+def steady(
+    layer: Layer, derivation: Derivation, at: tuple[Point, Measured]
+) -> tuple[Point, Measured]:
+    """The point or a smaller one, where formulas keep the digits that a module is judged by.
+
+    What 1 - tanh² of a large number has lost no module can have: see :func:`compare_kernel`.
+    """
+    point, measured = at
+    for scale in (1.0, *NEARBY):
+        near = smaller(point, scale)
+        there = measured if scale == 1.0 else measure(layer, near, derivation.program.absent)
+        size = there.own.diagonal(dim1=1, dim2=2).sqrt()
+        unit = (size[:, :, None, None] * size[None, None]).clamp_min(1e-300)
+        plain = derived_kernel(layer, derivation, near)
+        shaken = derived_kernel(layer, derivation, near, Shaken(0))
+        if float(((shaken - plain).abs() / unit).max()) <= UNSTEADY:
+            return near, there
+    return at
 
 
 def distance(left: Tensor, right: Tensor, unit: Tensor) -> float:

@@ -20,7 +20,7 @@ from derive.derivation import Derivation, derive_variants
 from derive.errors import DerivationError, SpecError, TruestepError
 from derive.spec import read_spec
 from verify.conformance import cases_of
-from verify.fuzz.compare import compare_kernel, compare_module
+from verify.fuzz.compare import compare_kernel, compare_module, steady
 from verify.fuzz.expect import Character, characterise, exactness, expected, is_still
 from verify.fuzz.limits import LIMITS
 from verify.fuzz.measure import Measured
@@ -288,7 +288,7 @@ class Judgement:
         source: Any,
     ) -> None:
         """Every class of the generated file at one of the points."""
-        point, measured = points[0]
+        point, measured = steady(self.layer, source.derivations[absent], points[0])
         for found in source.classes:
             correction = found.corrections.get(absent)
             if correction is None:

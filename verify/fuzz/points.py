@@ -175,6 +175,8 @@ def least_sizes(layer: Layer, least: int) -> dict[str, int]:
     alone nothing is said of it. Where sizes of 1 are not drawn, shifted indices meet.
     """
     found = [(layer.stands_for(x), 2) for line in layer.lines for x in lessened(line.value)]
+    parts = [layer.size(x) for x in layer.unit if least > 1 and layer.size(x).how in QUOTIENTS]
+    found += [(layer.stands_for(size.source), 3) for size in parts]  # two units are two
     for read in itertools.chain.from_iterable(reads(line.value) for line in layer.lines):
         for letter, index in zip(letters_of(layer, read.tensor), read.indices, strict=True):
             if isinstance(index, Const):

@@ -180,6 +180,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "channels are taken apart and put together again; the order of the axes of a sum",
     ),
     Equivalent(
+        "codegen/windows Slid",
+        "False to True",
+        "False  →  True$",
+        "asked of sums of ones alone, which always say whether shifted maps are added",
+    ),
+    Equivalent(
         "derive/structure ",
         r"60 to \d+|12 to \d+",
         "60|12",
