@@ -21,7 +21,8 @@ from codegen.forward import ForwardWriter, batch_letters, input_value, shape_cod
 from codegen.helpers import helper_code
 from codegen.values import BATCH, Level, Value
 from derive.derivation import derive
-from derive.nodes import Read
+from derive.errors import DerivationError
+from derive.nodes import Contraction, Delta, Read, size_symbol
 from derive.resolve import resolve
 from tests.codegen.specs import spec
 from verify.instances import sample_one
@@ -155,6 +156,27 @@ def test_names_of_the_file_and_of_inputs_are_taken():
     assert low.recognisers == RECOGNISERS
 
 
+def test_a_writer_starts_with_nothing_singular_and_nothing_taken_apart():
+    writer = writer_of(derive(plain()))
+    assert not writer.singular
+    assert not writer.taken_apart
+
+
+def test_a_gauge_that_is_a_number_needs_no_bound(writer):
+    number = Value("2.0", (), scalar=True)
+    writer.singular = True
+    assert writer.finite(number) == number
+    assert "_finite" in writer.finite(Value("x", writer.lowering.values["x"].axes)).code
+
+
+@pytest.mark.parametrize("ansatz", ["output gauge", "matrix gauge"])
+def test_the_wide_type_is_left_behind_a_gauge(ansatz):
+    forward = {"output gauge": "W[i, j]*x[n, j]", "matrix gauge": "W[i, j]*V[j, k]*x[n, k]"}
+    writer = writer_of(derive(layer(f"z[n, i] = {forward[ansatz]}")), ansatz)
+    writer.write()
+    assert not writer.lowering.wide
+
+
 def test_a_layer_without_inputs_is_where_its_parameter_is():
     assert writer_of(derive(layer("z[i] = W[i]", ""))).lowering.device == "self.weight.device"
 
@@ -199,6 +221,7 @@ GAUGES = {
     "(x**2 + y**2)**(-1/3)": (lambda x, y: (x**2 + y**2) ** Rational(-1, 3), True),
     "(x**2 + y**2)**(-2/3)": (lambda x, y: (x**2 + y**2) ** Rational(-2, 3), True),
     "1/(x + y)": (lambda x, y: 1 / (x + y), True),
+    "sqrt(x**2 + y**2)": (lambda x, y: (x**2 + y**2) ** Rational(1, 2), False),
     "1/(x*(x**2 + y**2))": (lambda x, y: 1 / (x * (x**2 + y**2)), True),
 }
 
@@ -228,6 +251,34 @@ def test_inverse_powers_of_the_least_numbers_are_0_beside_what_is_0(x, y, wanted
     value = writer.inverse_powers(1 / (left * right))
     given = {"x": torch.tensor([x]).double(), "y": torch.tensor([y]).double()}
     assert evaluated(value.code, writer.lowering, **given).item() == wanted
+
+
+def test_a_count_in_a_gauge_is_guarded_and_a_number_is_not():
+    """1/sqrt(Σ_m [i + 1 = m]) is 0 at the last i; 1/sqrt(size(i)) is a number of Python."""
+    writer = writer_of(derive(plain()))
+    (i,) = writer.program.unit
+    m = i.fresh()
+    count = Contraction(Delta(i + 1 - m), m)
+    given = {"x": torch.zeros(2).double(), "self": SimpleNamespace(i_size=3)}
+    value = writer.inverse_powers(count ** Rational(-1, 2))
+    found = evaluated(value.code, writer.lowering, **given)
+    torch.testing.assert_close(found.squeeze(), torch.tensor([1.0, 1.0, 0.0]).double())
+    number = writer.inverse_powers(size_symbol(i.size) ** Rational(-1, 2))
+    assert number.scalar
+    assert evaluated(number.code, writer.lowering, **given) == pytest.approx(3**-0.5)
+
+
+def test_an_inverse_root_of_what_rounding_makes_negative_is_0(writer, reads):
+    x, y = reads
+    value = writer.inverse_powers((x + y) ** Rational(-1, 2))
+    given = {"x": torch.tensor([-2.0, 3.0]).double(), "y": torch.tensor([1.0, 1.0]).double()}
+    found = evaluated(value.code, writer.lowering, **given)
+    torch.testing.assert_close(found.squeeze(), torch.tensor([0.0, 0.5]).double())
+
+
+def test_a_power_that_is_not_rational_has_no_code(writer, reads):
+    with pytest.raises(DerivationError, match="no code for the power"):
+        writer.inverse_powers(reads[0] ** Symbol("a", negative=True))
 
 
 @pytest.mark.parametrize(
@@ -294,6 +345,9 @@ SMALL = {
     "product": layer("z[n, i] = W[i, j]*V[j, k]*x[n, k]"),
     "product of heads": layer("z[n, i, l] = W[i, l, j]*V[j, k]*x[n, k]", unit="i l"),
     "columns": layer("z[i, n] = W[i, j]*V[j, k]*x[k, n]"),
+    "plus one": layer("z[n, i] = W[i, j]*x[n, j] + 1"),
+    "minus one": layer("z[n, i] = W[i, j]*x[n, j] - 1"),
+    "one for all sites": layer("z[n, i] = W[j]*V[i, j] + x[n, i]"),
 }
 derivation_of = functools.cache(lambda name: derive(SMALL[name]))
 SCALED = ("output gauge", "unit gauge", "input map")

@@ -512,3 +512,24 @@ def test_a_quotient_of_sums_that_vanish_together_is_not_smooth_at_zero():
     """(Σx)²/Σx² is 2 along (1, 1) and 0 along (1, -1), however near to 0."""
     assert not solved(IGNORED, OUTPUT).side.smooth_at_zero
     assert solved(AFFINE, OUTPUT).side.smooth_at_zero
+
+
+def test_the_split_gauge_says_what_it_solves():
+    split = solved(AFFINE, SPLIT)
+    x2 = sympy.Symbol("λ", positive=True) ** 2
+    assert split.reason == "a one-parameter family: ν is free"
+    assert split.unknown == "λ(s), ν(s)"
+    (what, equation), (then, family) = split.steps
+    assert what == "split z by parameters with varying and with constant kernel: κ̃ - c"
+    assert then == "solve for λ with ν free"
+    assert equation == split.equation
+    assert family == split.gauge
+    assert equation.has(x2)
+    assert not family.has(x2)
+
+
+def test_degrees_up_to_twice_the_least_have_a_closed_form():
+    assert solved(TWO_DEGREES, INPUT).applies
+    refused = solver(TWO_AND_SIX).solve(INPUT)
+    assert not refused.applies
+    assert "a degree above two in a power of μ" in refused.reason

@@ -24,6 +24,7 @@ from derive.nodes import Contraction, Letter, Read, size_symbol
 from derive.roots import (
     gathered,
     hide_atoms,
+    positive_roots,
     powers_of,
     root_of,
     solve_positive,
@@ -311,3 +312,12 @@ def test_a_letter_that_is_free_in_a_term_is_bound_by_no_sum():
     expression = Contraction(A**2, J) + N * A**2
     assert complete_squares(expression) == expression
     assert complete_squares(Add(*WHOLE)) != Add(*WHOLE)
+
+
+@pytest.mark.parametrize(("linear", "root"), [(2, 1), (-2, 3)])
+def test_the_positive_root_is_the_same_formula_whatever_the_sign_of_a_middle_term(linear, root):
+    """w² + a w = 3, where nothing is known of a."""
+    unknown = Symbol("w")
+    (found,) = positive_roots(((2, 1, True), (1, 1, False), (0, -1, True)), unknown)
+    values = {"a2": 1, "a1": linear, "a0": 3}
+    assert found.xreplace({s: Integer(values[s.name]) for s in found.free_symbols}) == root

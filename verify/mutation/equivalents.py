@@ -180,6 +180,67 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "channels are taken apart and put together again; the order of the axes of a sum",
     ),
     Equivalent(
+        r"codegen/backward_windows over_sites",
+        "items swapped",
+        r"\(0, \*",
+        "the order of the axes of a sum",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.inverse_powers",
+        "items swapped|0 to 1|Lt to LtE",
+        r"\(bool\(reads\(f\)\), str\(f\)\)  →|factor\.exp < 0  →  factor\.exp <= 0$",
+        "the order of the factors of a gauge; no power has the exponent 0",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.plain_power",
+        "USub dropped|1 to [02]",
+        "-1  →  1$|1  →  [02]$",
+        "the reciprocal of a number is its power of -1.0 too",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.input_map",
+        "0 to -1|1 to 0",
+        r"0  →  -1$|1  →  0$",
+        "of one element the first is the last; of the one part that is scaled the degree alone is "
+        "asked from there on",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.input_map",
+        "operand dropped",
+        r"len\(scaled\) == len\(fixed\) == len\(added\) == 1 and \(not scale\.scalar\)  →",
+        "no factor of the input is a number: where κ(μx) is constant there is none",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.input_map",
+        "items swapped",
+        r"\[result, (value|self\.times\(value, scale, degree\))\]  →",
+        "the order of a sum of two",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.input_map",
+        "filter dropped",
+        r"\(_ for d, part in self\.correction\.terms if part != 0\)  →",
+        "a part that is 0 is a number that is added",
+    ),
+    Equivalent(
+        r"codegen/forward ForwardWriter\.matrix_gauge",
+        "1 to [02]|Gt to GtE|Gt to LtE",
+        r"1  →  [02]$|len\(rows\) > 1  →",
+        "the axes of the units are taken apart once more where the output is put into order",
+    ),
+    Equivalent(
+        r"derive/update Differentiator\.of_softmax",
+        "operand dropped",
+        r"own and isinstance\(at, Letter\)  →  own$",
+        "a line that is a softmax stands at a letter of its left side",
+    ),
+    Equivalent(
+        "derive/squares _under_one_sum",
+        "operand dropped",
+        r"not sums and set\(counts\)",
+        "a term with the sizes and a sum over other letters is the sum over these of a part of it",
+    ),
+    Equivalent(
         "codegen/windows Slid",
         "False to True",
         "False  →  True$",

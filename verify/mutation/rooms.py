@@ -59,8 +59,8 @@ from verify.stage import Settings
 SECONDS = 60.0
 TRIED = 3.0
 """Seconds of specs, without a change, that are tried on one mutant, cheapest first."""
-TRIED_TESTS = 3.0
-"""The same for tests."""
+TRIED_TESTS = 12.0
+"""The same for tests, which are asked until one fails: of what survives, all of them."""
 QUICK = 1.0
 """Seconds of tests that are asked before the specs."""
 CHECKED = 0.2
