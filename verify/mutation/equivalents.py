@@ -229,6 +229,12 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         "the axes of the units are taken apart once more where the output is put into order",
     ),
     Equivalent(
+        r"codegen/forward ForwardWriter\.matrix_gauge",
+        "filter dropped",
+        r"\(_ for a in low\.axes_of\(self\.program\.site\) if a in low\.split\(z\)\.axes\)  →",
+        "every letter of the left side stands on the right, so that z has an axis of each",
+    ),
+    Equivalent(
         r"derive/update Differentiator\.of_softmax",
         "operand dropped",
         r"own and isinstance\(at, Letter\)  →  own$",
