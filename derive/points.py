@@ -83,6 +83,8 @@ def random_sizes(
         fitting = complete_sizes(program, sizes, symbols) and all(v >= 1 for v in sizes.values())
         # Small ones are tried at once, large ones only where no others fit.
         most = FEW_ELEMENTS if attempt < PATIENCE else MOST_ELEMENTS
+        if attempt < PATIENCE and any(sizes.get(x, 0) <= place for x, place in places.items()):
+            continue  # a computed size of which a constant index does not exist
         if fitting and elements(program, sizes) <= most:
             return sizes, symbols
     raise DerivationError(

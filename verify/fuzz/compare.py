@@ -147,7 +147,8 @@ def arguments(layer: Layer, point: Point, absent: frozenset[str]) -> dict[str, A
         if size.how == "argument":
             found[size.source] = point.sizes[size.letter]
         elif size.how == "rest":
-            found[size.source] = point.sizes[size.letter] * point.sizes[size.partner]
+            other = layer.stands_for(size.partner)
+            found[size.source] = point.sizes[size.letter] * point.sizes[other]
     found |= {k: point.numbers[k] for k, v in layer.hypers if not isinstance(v, bool)}
     return found | {t.torch: t.name not in absent for t in layer.parameters if t.optional}
 

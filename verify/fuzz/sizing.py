@@ -105,7 +105,7 @@ def linked(layer: Layer) -> Layer:
     """
     layer = layer.with_(tensors=tuple(first_read(layer, t) for t in layer.tensors))
     axes = layer.letters
-    given = [s.letter for s in layer.sizes if s.how != "read"]
+    given = [s.letter for s in layer.sizes if s.how not in ("read", "rest")]
     declared = {t.name for t in layer.inputs if t.declared}
     special = [s.letter for s in layer.sizes if s.how in SPECIAL]
     parent: dict[str, str] = {}
