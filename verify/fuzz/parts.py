@@ -51,24 +51,13 @@ class Signal:
         return tuple(x for axis in self.axes for x in axis)
 
 
-class Workshop:
-    """Names and registers the parts of one layer."""
+class Choices:
+    """What is drawn from one source."""
 
     def __init__(self, source: Seeded) -> None:
-        """Start empty; every choice comes from ``source``."""
+        """Every choice comes from ``source``."""
         self.source = source
-        self.tensors: dict[str, Tensor] = {}
-        self.lines: list[Line] = []
-        self.same: dict[str, str] = {}
-        self.sizes: dict[str, Size] = {}
-        self.hypers: dict[str, float | int | bool | tuple[int, ...]] = {}
-        self.taken: set[str] = {"z"}
-        self.signals: list[Signal] = []
-        self.site: tuple[str, ...] = ()
-        self.unit: tuple[str, ...] = ()
-        self.composed: tuple[tuple[str, str], ...] = ()
 
-    # -------------------------------------------------------------- choices
     def flip(self, chance: float) -> bool:
         """True with a probability, to a thousandth."""
         return self.source.integer(1, 1000) <= 1000 * chance
@@ -87,6 +76,32 @@ class Workshop:
         while rest:
             found.append(rest.pop(self.source.integer(0, len(rest) - 1)))
         return found
+
+    def size_entry(self, letter: str, told: bool, needed: bool, plain: float = 0.05) -> Size:
+        """A constructor argument, a number, or nothing where an input tells the size."""
+        if told and not needed and self.flip(0.7):
+            return Size(letter, "read")
+        if not told and self.flip(plain):
+            return Size(letter, "number", str(self.source.integer(2, 3)))
+        return Size(letter, "argument", f"{letter}_size")
+
+
+class Workshop(Choices):
+    """Names and registers the parts of one layer."""
+
+    def __init__(self, source: Seeded) -> None:
+        """Start empty; every choice comes from ``source``."""
+        super().__init__(source)
+        self.tensors: dict[str, Tensor] = {}
+        self.lines: list[Line] = []
+        self.same: dict[str, str] = {}
+        self.sizes: dict[str, Size] = {}
+        self.hypers: dict[str, float | int | bool | tuple[int, ...]] = {}
+        self.taken: set[str] = {"z"}
+        self.signals: list[Signal] = []
+        self.site: tuple[str, ...] = ()
+        self.unit: tuple[str, ...] = ()
+        self.composed: tuple[tuple[str, str], ...] = ()
 
     # -------------------------------------------------------------- names
     def letter(self, wanted: str) -> str:
@@ -213,11 +228,3 @@ class Workshop:
         )
         layer = sized(layer, self.size_entry)
         return layer.with_(sizes=tuple(self.shuffled(layer.sizes)))
-
-    def size_entry(self, letter: str, told: bool, needed: bool) -> Size:
-        """A constructor argument, a number, or nothing where an input tells the size."""
-        if told and not needed and self.flip(0.7):
-            return Size(letter, "read")
-        if not told and self.flip(0.05):
-            return Size(letter, "number", str(self.source.integer(2, 3)))
-        return Size(letter, "argument", f"{letter}_size")

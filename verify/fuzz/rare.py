@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from verify.fuzz.grammar import random_layer
-from verify.fuzz.parts import SPARE
+from verify.fuzz.parts import SPARE, Choices
 from verify.fuzz.points import SHIFTS
 from verify.fuzz.shrink import closed, sound
 from verify.fuzz.sizing import SPECIAL, sized
@@ -54,13 +55,13 @@ def rare_layer(seed: int, number: int) -> Layer:
     return layer
 
 
-class Rare:
+class Rare(Choices):
     """Puts one rare construct into a layer; ``None`` where it has no place there."""
 
     def __init__(self, layer: Layer, source: Seeded) -> None:
         """Every choice comes from ``source``."""
+        super().__init__(source)
         self.layer = layer
-        self.source = source
 
     # -------------------------------------------------------------- indices
     def constant_axis(self) -> Layer | None:
@@ -88,11 +89,11 @@ class Rare:
         twins = [x for axis in tensor.axes if len(axis) == 1 for x in axis]
         declared = tensor.declared or not plain or self.flip(0.5)
         same = declared and bool(twins) and self.flip(0.3)
-        letter = self.source.choice(twins) if same else self.letter()
+        letter = self.pick(twins) if same else self.letter()
 
         def again(read: Read) -> Index:
             letters = [i for i in read.indices if isinstance(i, str)]
-            return self.source.choice(letters) if letters else self.place()
+            return self.pick(letters) if letters else self.place()
 
         return self.widened(tensor, letter, again, declared=declared)
 
@@ -107,18 +108,18 @@ class Rare:
         if not tensors:
             return None
         positions = list(dict.fromkeys(w.position for w in windows))
-        other = self.source.choice(positions) if self.flip(0.6) else ""
+        other = self.pick(positions) if self.flip(0.6) else ""
 
         def again(read: Read) -> Index:
             window = next(i for i in read.indices if isinstance(i, Window) and i.offset)
             return replace(window, position=other or window.position)
 
-        return self.widened(self.source.choice(tensors), self.letter(), again, declared=True)
+        return self.widened(self.pick(tensors), self.letter(), again, declared=True)
 
     def shifted(self) -> Layer | None:
         """x[n, t + 1, j]: one read moves along one of its axes, or skips every other element."""
         # Not 2*t + 1, which leaves its axis at once: certificates are of small sizes.
-        stride, shift = self.source.choice(((ONE, SHIFTS[0]), (ONE, SHIFTS[1]), (TWO, SHIFTS[0])))
+        stride, shift = self.pick(((ONE, SHIFTS[0]), (ONE, SHIFTS[1]), (TWO, SHIFTS[0])))
 
         def chosen(_: Line, index: Index) -> Index | None:
             # No unit: where nothing moves the last one, no certificate of a unit gauge is accepted.
@@ -137,8 +138,8 @@ class Rare:
         """A line without letters, ``m = 3*size(j)``, and a read that is multiplied by it."""
         name = self.letter("m")
         letters = [s.letter for s in self.layer.sizes]
-        size = SizeOf(self.source.choice(letters))
-        factor = Const(self.source.choice(("3", "0.5", "-2")))
+        size = SizeOf(self.pick(letters))
+        factor = Const(self.pick(("3", "0.5", "-2")))
         vanishing = Fun("sqrt", (Sum((size, Const("-1"))),))
         values: Sequence[Node] = (
             Mul((factor, size)),
@@ -147,13 +148,13 @@ class Rare:
             vanishing,
             factor,
         )
-        value = self.source.choice(values)
+        value = self.pick(values)
         place = self.source.integer(0, len(self.layer.lines) - 1)
         line = self.layer.lines[place]
         factors = reads(line.value)
         if not factors:
             return None
-        target = self.source.choice(factors)
+        target = self.pick(factors)
         number = Read(name, ())
         below = value != vanishing and self.flip(0.3)
         product: Node = Div(target, number) if below else Mul((number, target))
@@ -177,9 +178,9 @@ class Rare:
         parts = [s for s in free if s.how == "argument" and len(whole) > 1]
         if not parts:
             return None
-        part = self.source.choice(parts)
-        other = self.source.choice([x for x in whole if x != part.letter])
-        how = self.source.choice(("floor", "ceil"))
+        part = self.pick(parts)
+        other = self.pick([x for x in whole if x != part.letter])
+        how = self.pick(("floor", "ceil"))
         sizes = [
             Size(part.letter, how, other, partner=RATIO) if s == part else s
             for s in self.layer.sizes
@@ -188,10 +189,6 @@ class Rare:
         return self.finished(self.layer.with_(sizes=tuple(sizes), hypers=hypers))
 
     # -------------------------------------------------------------- parts
-    def flip(self, chance: float) -> bool:
-        """True with a probability, to a thousandth."""
-        return self.source.integer(1, 1000) <= 1000 * chance
-
     def letter(self, wanted: str = "a") -> str:
         """A new letter or name, the wanted one if it is free."""
         layer = self.layer
@@ -222,7 +219,7 @@ class Rare:
     def some_tensor(self) -> Tensor | None:
         """One of :meth:`tensors`."""
         tensors = self.tensors()
-        return self.source.choice(tensors) if tensors else None
+        return self.pick(tensors) if tensors else None
 
     # -------------------------------------------------------------- changes
     def widened(
@@ -259,7 +256,7 @@ class Rare:
         ]
         if not places:
             return None
-        number, read, place, other = self.source.choice(places)
+        number, read, place, other = self.pick(places)
         moved = Read(read.tensor, (*read.indices[:place], other, *read.indices[place + 1 :]))
 
         def move(node: Node) -> Node:
@@ -286,17 +283,9 @@ class Rare:
     def finished(self, layer: Layer) -> Layer | None:
         """The layer with a size for every letter; ``None`` where one would have two."""
         lines = [Line(x.target, x.axes, unpaired(x.value)) for x in layer.lines]
-        found = sized(layer.with_(lines=tuple(lines)), self.size)
+        found = sized(layer.with_(lines=tuple(lines)), partial(self.size_entry, plain=0.2))
         given = [found.stands_for(s.letter) for s in layer.sizes if s.how in SPECIAL]
         return found if len(set(given)) == len(given) else None
-
-    def size(self, letter: str, told: bool, needed: bool) -> Size:
-        """A constructor argument, a number, or nothing where an input tells the size."""
-        if told and not needed and self.flip(0.7):
-            return Size(letter, "read")
-        if not told and self.flip(0.2):
-            return Size(letter, "number", str(self.source.integer(2, 3)))
-        return Size(letter, "argument", f"{letter}_size")
 
 
 ONE, TWO = Const("1"), Const("2")
